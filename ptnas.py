@@ -1,0 +1,1125 @@
+"""Rethinking Architecture Selection in Differentiable NAS (Wang et al., ICLR 2021), the method.
+
+The paper's argument in the order of this file. A supernet mixes candidate operations on every edge of a cell (Sec. 2,
+Eq. 1) and is trained by bilevel optimisation, or with α fixed (Sec. 6.3). α does not say which operation is strong
+(Sec. 3.1), and skip connections get a large α for a good reason (Sec. 3.2, Proposition 1). So operations are selected
+by perturbation: remove one, see how far the validation accuracy falls (Sec. 4, Algorithms 1 and 2). What is selected
+is trained from scratch as a discrete network (Sec. 5).
+
+One idea carries all of it: PRESENCE. On every edge of every cell type some operations are present, and the edge is
+undecided or decided. `mask` takes something away for a while, `decide` leaves one operation alone with weight 1,
+`prune` leaves nothing. Presence is plain Python on the host, and what is absent is not computed.
+
+Nothing here reads or writes files, prints or draws: that is `runs.py`. Data come in as objects with two methods,
+`batches(size, epoch)` for shuffled and augmented and `clean(size)` for ordered and unchanged (images, labels).
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from genotypes import OPERATIONS, Genotype, Space, is_convolution
+
+Norm = Callable[[int], nn.Module]
+Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) and labels (N,)
+
+
+class Data(Protocol):
+    """A split of a data set. Batches are of nearly equal size, at most `size`, so that none holds a single image."""
+
+    def batches(self, size: int, epoch: int) -> Iterator[Batch]:
+        """Shuffled, augmented batches; what is drawn depends on the seed of the data and on `epoch` alone."""
+
+    def clean(self, size: int) -> Iterator[Batch]:
+        """Every image once, unchanged, in the same order every time."""
+
+
+# ============================================================================================================
+# Operations (Liu et al., 2019; A.1.1 and A.2 of the paper)
+# ============================================================================================================
+
+# In a supernet α must be the only scale of an operation, so norms have no affine parameters. Statistics are always
+# those of the batch: running ones would belong to a network in which nothing is masked.
+supernet_norm: Norm = partial(nn.BatchNorm2d, affine=False, track_running_stats=False)
+
+
+class Zero(nn.Module):
+    """`none`: zeros of the shape that an operation with this stride has."""
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+
+
+class Noise(nn.Module):
+    """`noise` of S4: draws from N(0, 1) whatever the input (A.2).
+
+    What it draws depends on its place in the network and on the batch that was announced by `announce`, never on what
+    was drawn before: two passes over a batch differ by what is masked and by nothing else.
+    """
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride, self.place, self.batch = stride, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        generator = torch.Generator(x.device).manual_seed((self.batch << 10) + self.place)
+        shape = x[:, :, :: self.stride, :: self.stride].shape
+        return torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
+
+    @staticmethod
+    def all_in(network: nn.Module) -> tuple[Noise, ...]:
+        """The noise operations of a network, each told its place, that is its cell and edge."""
+        found = tuple(module for module in network.modules() if isinstance(module, Noise))
+        for place, noise in enumerate(found):
+            noise.place = place
+        return found
+
+    @staticmethod
+    def announce(noises: tuple[Noise, ...], batch: int) -> None:
+        for noise in noises:
+            noise.batch = batch
+
+
+class FactorizedReduce(nn.Module):
+    """Halve the map with two 1x1 convolutions of stride 2, one of them shifted by a pixel.
+
+    (N, C_in, H, W) -> (N, C_out, ceil(H / 2), ceil(W / 2)): an odd side is padded by one pixel for the shifted one.
+    """
+
+    def __init__(self, c_in: int, c_out: int, norm: Norm):
+        super().__init__()
+        self.straight = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.shifted = nn.Conv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
+        self.norm = norm(c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(x)
+        height, width = x.shape[2:]
+        shifted = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
+        return self.norm(torch.cat([self.straight(x), self.shifted(shifted)], dim=1))
+
+
+def relu_conv_norm(c_in: int, c_out: int, norm: Norm, kernel: int = 1, stride: int = 1) -> nn.Sequential:
+    """ReLU, convolution, norm: (N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
+    conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(nn.ReLU(), conv, norm(c_out))
+
+
+def _depthwise_separable(channels: int, kernel: int, stride: int, dilation: int, norm: Norm) -> list[nn.Module]:
+    padding = dilation * (kernel // 2)
+    return [
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        norm(channels),
+    ]
+
+
+def _sep_conv(kernel: int, channels: int, stride: int, norm: Norm) -> nn.Module:
+    first = _depthwise_separable(channels, kernel, stride, 1, norm)
+    return nn.Sequential(*first, *_depthwise_separable(channels, kernel, 1, 1, norm))
+
+
+def _dil_conv(kernel: int, channels: int, stride: int, norm: Norm) -> nn.Module:
+    return nn.Sequential(*_depthwise_separable(channels, kernel, stride, 2, norm))
+
+
+def _conv_7x1_1x7(channels: int, stride: int, norm: Norm) -> nn.Module:
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, (1, 7), (1, stride), (0, 3), bias=False),
+        nn.Conv2d(channels, channels, (7, 1), (stride, 1), (3, 0), bias=False),
+        norm(channels),
+    )
+
+
+def _skip_connect(channels: int, stride: int, norm: Norm) -> nn.Module:
+    return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, norm)
+
+
+_BUILDERS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
+    "none": lambda channels, stride, norm: Zero(stride),
+    "skip_connect": _skip_connect,
+    "noise": lambda channels, stride, norm: Noise(stride),
+    "max_pool_3x3": lambda channels, stride, norm: nn.MaxPool2d(3, stride, 1),
+    "avg_pool_3x3": lambda channels, stride, norm: nn.AvgPool2d(3, stride, 1, count_include_pad=False),
+    "sep_conv_3x3": partial(_sep_conv, 3),
+    "sep_conv_5x5": partial(_sep_conv, 5),
+    "sep_conv_7x7": partial(_sep_conv, 7),
+    "dil_conv_3x3": partial(_dil_conv, 3),
+    "dil_conv_5x5": partial(_dil_conv, 5),
+    "conv_7x1_1x7": _conv_7x1_1x7,
+}
+assert set(_BUILDERS) == set(OPERATIONS)
+
+
+def build_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
+    """An operation (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride)) with `norm` after its convolutions.
+
+    Raises KeyError for a name that is not in `genotypes.OPERATIONS`.
+    """
+    return _BUILDERS[name](channels, stride, norm)
+
+
+# ============================================================================================================
+# Sec. 2: the supernet, and what is present in it
+# ============================================================================================================
+
+
+class Presence(NamedTuple):
+    """What stands on one edge: indices of the operations present, and whether the edge is decided."""
+
+    operations: tuple[int, ...]
+    decided: bool = False
+
+
+class MixedOp(nn.Module):
+    """All candidate operations of an edge, mixed (Eq. 1)."""
+
+    def __init__(self, names: Sequence[str], channels: int, stride: int):
+        super().__init__()
+        self.stride = stride
+        self.operations = nn.ModuleList(build_operation(name, channels, stride, supernet_norm) for name in names)
+        for index, name in enumerate(names):
+            if "pool" in name:
+                self.operations[index] = nn.Sequential(self.operations[index], supernet_norm(channels))
+        self.zero = tuple(name == "none" for name in names)
+
+    def forward(self, x: Tensor, weights: Tensor, presence: Presence) -> Tensor | None:
+        """x: (N, C, H, W); weights: (operations,). The weighted sum of the operations that are present, with weight 1
+        on a decided edge; None where that is nothing. The weights of what remains are not renormalised."""
+        total = None
+        for index in presence.operations:
+            if self.zero[index]:
+                continue
+            term = self.operations[index](x)
+            if not presence.decided:
+                term = weights[index] * term
+            total = term if total is None else total + term
+        return total
+
+
+class SearchCell(nn.Module):
+    """A cell of the supernet: every node sums its incoming edges, the intermediate nodes are concatenated."""
+
+    def __init__(self, space: Space, cell_type: str, c_before: int, c_last: int, channels: int, halved_before: bool):
+        super().__init__()
+        self.cell_type, self.edge_nodes = cell_type, space.edges
+        self.incoming = tuple(tuple(space.into(node)) for node in space.nodes)
+        self.preprocess = nn.ModuleList(_preprocess(c_before, c_last, channels, halved_before, supernet_norm))
+        self.edges = nn.ModuleList(
+            MixedOp(names, channels, 2 if cell_type == "reduce" and source < 2 else 1)
+            for names, (source, _) in zip(space.operations[cell_type], space.edges, strict=True)
+        )
+
+    def forward(self, before: Tensor, last: Tensor, weights: Tensor, presence: Sequence[Presence]) -> Tensor:
+        """before, last: outputs of the two previous cells; weights: (edges, operations), rows sum to 1."""
+        states = [self.preprocess[0](before), self.preprocess[1](last)]
+        for incoming in self.incoming:
+            total = None
+            for edge in incoming:
+                term = self.edges[edge](states[self.edge_nodes[edge][0]], weights[edge], presence[edge])
+                if term is not None:
+                    total = term if total is None else total + term
+            if total is None:  # nothing at all reaches this node
+                stride = self.edges[incoming[0]].stride
+                total = torch.zeros_like(states[0][:, :, ::stride, ::stride])
+            states.append(total)
+        return torch.cat(states[2:], dim=1)
+
+
+def _preprocess(c_before: int, c_last: int, channels: int, halved_before: bool, norm: Norm) -> list[nn.Module]:
+    """Bring both inputs of a cell to its channels, and the older one to the map size of the newer one."""
+    before = FactorizedReduce(c_before, channels, norm) if halved_before else relu_conv_norm(c_before, channels, norm)
+    return [before, relu_conv_norm(c_last, channels, norm)]
+
+
+class Supernet(nn.Module):
+    """The DARTS supernet: stem, cells of which those at 1/3 and 2/3 reduce, global pooling, linear classifier.
+
+    `alpha` holds one parameter (edges, operations) per cell type, shared by all its cells; with `fixed_alpha` it is
+    zero and not trained (Sec. 6.3). The state dict includes the presence of all edges.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        layers: int,
+        channels: int,
+        classes: int,
+        image_channels: int = 3,
+        fixed_alpha: bool = False,
+    ):
+        super().__init__()
+        self.space, self.fixed_alpha = space, fixed_alpha
+        self.alpha = nn.ParameterDict()
+        self.presence: dict[str, list[Presence]] = {}
+        for cell_type, rows in space.operations.items():
+            start = torch.zeros(len(rows), len(rows[0])) if fixed_alpha else 1e-3 * torch.randn(len(rows), len(rows[0]))
+            self.alpha[cell_type] = nn.Parameter(start, requires_grad=not fixed_alpha)
+            self.presence[cell_type] = [Presence(tuple(range(len(names)))) for names in rows]
+
+        c_before = c_last = 3 * channels
+        self.stem = nn.Sequential(
+            nn.Conv2d(image_channels, c_last, 3, padding=1, bias=False),
+            nn.BatchNorm2d(c_last, track_running_stats=False),
+        )
+        self.cells = nn.ModuleList()
+        halved_before = False
+        for layer in range(layers):
+            halves = layer in reduction_layers(layers)
+            channels *= 2 if halves else 1
+            cell_type = "reduce" if halves else "normal"
+            self.cells.append(SearchCell(space, cell_type, c_before, c_last, channels, halved_before))
+            c_before, c_last, halved_before = c_last, len(space.nodes) * channels, halves
+        self.classifier = nn.Linear(c_last, classes)
+        self.noises = Noise.all_in(self)
+
+    def weights(self) -> dict[str, Tensor]:
+        """softmax(α) per cell type: (edges, operations), rows sum to 1 (Eq. 1)."""
+        return {cell_type: F.softmax(alpha, dim=-1) for cell_type, alpha in self.alpha.items()}
+
+    def forward(self, x: Tensor, batch: int = 0) -> Tensor:
+        """x: (N, image channels, H, W) with H, W >= 8 -> logits (N, classes). `batch` numbers the batch for `noise`:
+        the same number, the same draws."""
+        Noise.announce(self.noises, batch)
+        weights = self.weights()
+        before = last = self.stem(x)
+        for cell in self.cells:
+            before, last = last, cell(before, last, weights[cell.cell_type], self.presence[cell.cell_type])
+        return self.classifier(last.mean(dim=(2, 3)))
+
+    # ---- the three verbs
+
+    @contextmanager
+    def mask(self, cell_type: str, edge: int, operation: int | None = None) -> Iterator[None]:
+        """Within the context the operation, or with None the whole edge, is absent; the rest is not renormalised."""
+        before = self.presence[cell_type][edge]
+        remaining = () if operation is None else tuple(index for index in before.operations if index != operation)
+        self.presence[cell_type][edge] = before._replace(operations=remaining)
+        try:
+            yield
+        finally:
+            self.presence[cell_type][edge] = before
+
+    def decide(self, cell_type: str, edge: int, operation: int) -> None:
+        """Discretise the edge to one operation, with weight 1."""
+        self.presence[cell_type][edge] = Presence((operation,), decided=True)
+
+    def prune(self, cell_type: str, edge: int) -> None:
+        """Take the edge away."""
+        self.presence[cell_type][edge] = Presence((), decided=True)
+
+    # ---- what is left
+
+    def undecided(self, cell_type: str) -> list[int]:
+        return [edge for edge, presence in enumerate(self.presence[cell_type]) if not presence.decided]
+
+    def inputs(self, cell_type: str, node: int) -> list[int]:
+        """The edges into a node that have something on them."""
+        return [edge for edge in self.space.into(node) if self.presence[cell_type][edge].operations]
+
+    def genotype(self) -> Genotype:
+        """The architecture that has been decided. Raises ValueError unless every edge is decided and every node has
+        two inputs."""
+        fields: dict[str, Any] = {}
+        for cell_type, rows in self.space.operations.items():
+            cell = []
+            for node in self.space.nodes:
+                edges = self.inputs(cell_type, node)
+                if len(edges) != 2 or self.undecided(cell_type):
+                    raise ValueError(f"the {cell_type} cell is not decided")
+                for edge in edges:
+                    (operation,) = self.presence[cell_type][edge].operations
+                    cell.append((rows[edge][operation], self.space.edges[edge][0]))
+            fields |= {cell_type: tuple(cell), f"{cell_type}_concat": self.space.nodes}
+        return Genotype(**fields)
+
+    # ---- state
+
+    def weight_parameters(self) -> list[nn.Parameter]:
+        """w: every parameter but α."""
+        return [parameter for name, parameter in self.named_parameters() if not name.startswith("alpha.")]
+
+    def alpha_parameters(self) -> list[nn.Parameter]:
+        return list(self.alpha.values())
+
+    def get_extra_state(self) -> dict[str, list]:
+        return {
+            cell_type: [[list(presence.operations), presence.decided] for presence in rows]
+            for cell_type, rows in self.presence.items()
+        }
+
+    def set_extra_state(self, state: dict[str, list]) -> None:
+        for cell_type, rows in self.presence.items():
+            if len(state[cell_type]) != len(rows):
+                raise ValueError(f"presence of {len(state[cell_type])} edges for a cell of {len(rows)}")
+            self.presence[cell_type] = [
+                Presence(tuple(operations), decided) for operations, decided in state[cell_type]
+            ]
+
+
+def reduction_layers(layers: int) -> tuple[int, int]:
+    """The cells that halve the map and double the channels, at 1/3 and 2/3 of the depth."""
+    return layers // 3, 2 * layers // 3
+
+
+# ============================================================================================================
+# Measuring
+# ============================================================================================================
+
+
+class Measurement(NamedTuple):
+    """accuracy: percent; loss: mean cross-entropy in nats; top5: percent, where asked for."""
+
+    accuracy: float
+    loss: float
+    top5: float | None = None
+
+
+class Meter:
+    """Sums over batches on the device; read back once."""
+
+    def __init__(self):
+        self.sums: Tensor | float = 0.0
+        self.count = 0
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        logits = logits.detach().float()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        ranks = (logits > logits.gather(1, labels[:, None])).sum(dim=1)  # how many classes stand above the right one
+        self.sums = self.sums + torch.stack([(ranks < 1).sum(), loss, (ranks < 5).sum()])
+        self.count += len(labels)
+
+    def read(self, top5: bool = False) -> Measurement:
+        """Raises ValueError if nothing was added."""
+        if not self.count:
+            raise ValueError("nothing was measured")
+        correct, loss, among_five = (value / self.count for value in self.sums.tolist())
+        return Measurement(100 * correct, loss, 100 * among_five if top5 else None)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Data, batch_size: int, top5: bool = False) -> Measurement:
+    """Accuracy and loss on the clean images, always in the same batches, for `Supernet` and `Network`."""
+    meter = Meter()
+    for batch, (images, labels) in enumerate(data.clean(batch_size)):
+        meter.add(model(images, batch=batch), labels)
+    return meter.read(top5)
+
+
+# ============================================================================================================
+# Sec. 2: bilevel optimisation of the supernet; Sec. 6.3: fixed α
+# ============================================================================================================
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How a supernet is trained. The defaults are the paper's on the DARTS space and S1-S4 (those of DARTS)."""
+
+    layers: int = 8
+    channels: int = 16
+    epochs: int = 50
+    batch_size: int = 64
+    eval_batch_size: int = 512  # large, because a supernet is evaluated with the statistics of the batch
+    lr: float = 0.025  # cosine to lr_min, one step per epoch
+    lr_min: float = 0.001
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    clip: float = 5.0
+    alpha: str = "bilevel"  # or "fixed": α = 0 throughout (Sec. 6.3)
+    order: int = 1  # of the α gradient; 2 unrolls one step of w
+    alpha_lr: float = 3e-4
+    alpha_weight_decay: float = 1e-3
+
+
+class Bilevel:
+    """The two alternating steps: α on a validation batch, then w on a training batch (Liu et al., 2019)."""
+
+    def __init__(self, supernet: Supernet, settings: SearchSettings, lr: float):
+        self.supernet, self.settings = supernet, settings
+        self.w, self.alpha = supernet.weight_parameters(), supernet.alpha_parameters()
+        self.w_optimizer = torch.optim.SGD(self.w, lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+        self.alpha_optimizer = torch.optim.Adam(
+            self.alpha, settings.alpha_lr, betas=(0.5, 0.999), weight_decay=settings.alpha_weight_decay
+        )
+        self.steps = 0
+
+    def set_lr(self, lr: float) -> None:
+        self.w_optimizer.param_groups[0]["lr"] = lr
+
+    def epoch(self, train: Data, valid: Data, epoch: int) -> Measurement:
+        """One pass over the training half; returns what was measured on its way."""
+        meter = Meter()
+        validation = _endless(valid, self.settings.batch_size, epoch)
+        for batch in train.batches(self.settings.batch_size, epoch):
+            if not self.supernet.fixed_alpha:
+                self.alpha_step(batch, next(validation))
+            meter.add(self.w_step(batch), batch[1])
+            self.steps += 1
+        return meter.read()
+
+    def alpha_step(self, train: Batch, valid: Batch) -> None:
+        gradient = self.alpha_gradient(train, valid) if self.settings.order == 1 else self.unrolled(train, valid)
+        for alpha, each in zip(self.alpha, gradient, strict=True):
+            alpha.grad = each
+        self.alpha_optimizer.step()
+
+    def w_step(self, train: Batch) -> Tensor:
+        """One step of SGD on w; returns the logits (N, classes) before it. w that is absent stays as it is."""
+        logits, loss = self._loss(train)
+        for w, gradient in zip(self.w, torch.autograd.grad(loss, self.w, allow_unused=True), strict=True):
+            w.grad = gradient
+        nn.utils.clip_grad_norm_(self.w, self.settings.clip)
+        self.w_optimizer.step()
+        return logits
+
+    def alpha_gradient(self, train: Batch, valid: Batch) -> Sequence[Tensor]:
+        """First order: the gradient of L_val(w, α) in α; `train` plays no part."""
+        return torch.autograd.grad(self._loss(valid)[1], self.alpha)
+
+    def unrolled(self, train: Batch, valid: Batch) -> Sequence[Tensor]:
+        """Second order: the gradient in α of L_val(w', α), where w' = w - ξ (momentum · buffer + ∇L_train + decay · w)
+        is what the next step of SGD with learning rate ξ would make of w, not clipped (Liu et al., Eq. 6-8)."""
+        group = self.w_optimizer.param_groups[0]
+        step = []
+        for w, gradient in zip(self.w, self._gradient(train, self.w), strict=True):
+            buffer = self.w_optimizer.state[w].get("momentum_buffer") if w in self.w_optimizer.state else None
+            kept = 0.0 if buffer is None else group["momentum"] * buffer
+            step.append(kept + gradient + group["weight_decay"] * w.detach())
+        with _moved(self.w, step, -group["lr"]):
+            gradients = self._gradient(valid, [*self.alpha, *self.w])
+        direct, direction = gradients[: len(self.alpha)], gradients[len(self.alpha) :]
+        # The mixed second derivative times `direction`, by central differences.
+        reach = 0.01 / torch.linalg.vector_norm(torch.stack([d.norm() for d in direction])).item()
+        with _moved(self.w, direction, reach):
+            ahead = self._gradient(train, self.alpha)
+        with _moved(self.w, direction, -reach):
+            behind = self._gradient(train, self.alpha)
+        return [d - group["lr"] * (a - b) / (2 * reach) for d, a, b in zip(direct, ahead, behind, strict=True)]
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = self.supernet(batch[0], batch=self.steps)
+        return logits, F.cross_entropy(logits, batch[1])
+
+    def _gradient(self, batch: Batch, parameters: list[nn.Parameter]) -> Sequence[Tensor]:
+        return torch.autograd.grad(self._loss(batch)[1], parameters, allow_unused=True, materialize_grads=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "supernet": self.supernet.state_dict(),
+            "w_optimizer": self.w_optimizer.state_dict(),
+            "alpha_optimizer": self.alpha_optimizer.state_dict(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in ("supernet", "w_optimizer", "alpha_optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.steps = state["steps"]
+
+
+@contextmanager
+def _moved(parameters: Sequence[nn.Parameter], direction: Sequence[Tensor], by: float) -> Iterator[None]:
+    """Within the context the parameters stand at parameters + by · direction; afterwards exactly where they were."""
+    before = [parameter.detach().clone() for parameter in parameters]
+    with torch.no_grad():
+        torch._foreach_add_(list(parameters), list(direction), alpha=by)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(list(parameters), before)
+
+
+def _endless(data: Data, batch_size: int, epoch: int) -> Iterator[Batch]:
+    while True:
+        yield from data.batches(batch_size, epoch)
+
+
+def cosine(start: float, end: float, done: int, total: int) -> float:
+    """The learning rate after `done` of `total` epochs."""
+    return end + (start - end) * (1 + math.cos(math.pi * done / total)) / 2
+
+
+class Search:
+    """Training of a supernet, one epoch per `step`."""
+
+    def __init__(self, supernet: Supernet, settings: SearchSettings, train: Data, valid: Data):
+        self.supernet, self.settings, self.train, self.valid = supernet, settings, train, valid
+        self.bilevel = Bilevel(supernet, settings, settings.lr)
+        self.done, self.total = 0, settings.epochs
+
+    def step(self) -> dict[str, Any]:
+        """One epoch. Returns its record: learning rate, accuracies in percent, losses, the gap of Fig. 3, softmax(α)
+        as (edges, operations) per cell type."""
+        lr = cosine(self.settings.lr, min(self.settings.lr_min, self.settings.lr), self.done, self.total)
+        self.bilevel.set_lr(lr)
+        train = self.bilevel.epoch(self.train, self.valid, self.done)
+        valid = evaluate(self.supernet, self.valid, self.settings.eval_batch_size)
+        self.done += 1
+        return {
+            "epoch": self.done,
+            "lr": lr,
+            "train_accuracy": train.accuracy,
+            "train_loss": train.loss,
+            "valid_accuracy": valid.accuracy,
+            "valid_loss": valid.loss,
+            "skip_gap": skip_gap(self.supernet),
+            "weights": {cell_type: weights.tolist() for cell_type, weights in self.supernet.weights().items()},
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"bilevel": self.bilevel.state_dict(), "done": self.done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.bilevel.load_state_dict(state["bilevel"])
+        self.done = state["done"]
+
+
+# ============================================================================================================
+# Sec. 3.2: why α prefers skip connections (Proposition 1)
+# ============================================================================================================
+
+
+@torch.no_grad()
+def skip_gap(supernet: Supernet) -> float | None:
+    """mean(α_skip - α_conv), softmaxed, of Fig. 3: over the edges that have skip_connect and a convolution, where
+    several convolutions count by their mean. None if no edge has both."""
+    gaps = []
+    for cell_type, weights in supernet.weights().items():
+        for names, row in zip(supernet.space.operations[cell_type], weights.tolist(), strict=True):
+            convolutions = [weight for name, weight in zip(names, row, strict=True) if is_convolution(name)]
+            if convolutions and "skip_connect" in names:
+                gaps.append(row[names.index("skip_connect")] - sum(convolutions) / len(convolutions))
+    return sum(gaps) / len(gaps) if gaps else None
+
+
+class Optimum(NamedTuple):
+    """What Proposition 1 says of one edge.
+
+    theta_conv, theta_skip: the weights that sum to 1 and minimise Var(θ_conv o_e(x_e) + θ_skip x_e - m*) (Eq. 15-16).
+    They can lie outside [0, 1], where no softmax reaches; `reachable` tells.
+    alpha_conv, alpha_skip: their logarithms (Eq. 18-19) up to a common constant, chosen so that exp(α_conv) +
+    exp(α_skip) = 1. Where the optimum is out of reach the variance, convex in θ, is least at the nearer end of [0, 1]:
+    one α is 0 and the other -inf.
+    """
+
+    theta_conv: float
+    theta_skip: float
+    alpha_conv: float
+    alpha_skip: float
+    reachable: bool
+
+
+def proposition_1(o: Tensor, x: Tensor, m: Tensor) -> Optimum:
+    """The closed form of Proposition 1 (Eq. 15-19) from samples of o_e(x_e), x_e and m*, tensors of one shape and, as
+    the proposition assumes, of one scale (`standardize`).
+
+    Z (Eq. 17) is Var(o_e(x_e) - x_e). Where it vanishes, the branches differ by a constant only and all weights that
+    sum to 1 are equally good: the answer is then 1/2 and 1/2.
+    Raises ValueError unless the shapes agree and there are at least two samples.
+    """
+    conv, skip = _deviations(o, x, m)
+    var_conv, var_skip, cov = (conv * conv).mean(), (skip * skip).mean(), (conv * skip).mean()
+    z = (conv - skip).square().mean().item()
+    if z <= 1e-12 * (var_conv + var_skip).item():
+        return Optimum(0.5, 0.5, math.log(0.5), math.log(0.5), reachable=True)
+    theta_conv, theta_skip = ((var_skip - cov) / z).item(), ((var_conv - cov) / z).item()
+    within = [min(max(theta, 0.0), 1.0) for theta in (theta_conv, theta_skip)]
+    alpha_conv, alpha_skip = (math.log(theta) if theta > 0 else -math.inf for theta in within)
+    return Optimum(theta_conv, theta_skip, alpha_conv, alpha_skip, reachable=within == [theta_conv, theta_skip])
+
+
+def proposition_1_simplified(o: Tensor, x: Tensor, m: Tensor) -> tuple[float, float]:
+    """Eq. 3-4 (20-21): (Var(x_e - m*), Var(o_e(x_e) - m*)), to which the paper says that α*_conv and α*_skip are
+    proportional. Where the covariance of the two deviations vanishes these are the optimal weights times their sum.
+    """
+    conv, skip = _deviations(o, x, m)
+    return skip.square().mean().item(), conv.square().mean().item()
+
+
+def _deviations(o: Tensor, x: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+    """o_e(x_e) - m* and x_e - m*, centred, in double precision on the CPU."""
+    if not o.shape == x.shape == m.shape or o.numel() < 2:
+        raise ValueError(f"samples of one shape, two at least, are needed: {o.shape}, {x.shape}, {m.shape}")
+    conv, skip = ((branch.cpu().double() - m.cpu().double()).flatten() for branch in (o, x))
+    return conv - conv.mean(), skip - skip.mean()
+
+
+def standardize(samples: Tensor) -> Tensor:
+    """Samples brought to mean 0 and variance 1, the one scale that Proposition 1 assumes; constant ones become 0."""
+    centred = samples - samples.mean()
+    deviation = centred.square().mean().sqrt()
+    return centred / deviation if deviation > 0 else centred
+
+
+def group(outputs: Tensor, weights: Tensor) -> Tensor:
+    """Footnote 1: several non-skip operations as a single o_e(x_e), so that Proposition 1 applies to them.
+
+    outputs: (operations, ...); weights: (operations,), their shares in the mixture (Eq. 1), not all zero. The result
+    has θ_conv = Σ weights: θ_conv · o_e is what these operations add to the mixture.
+    """
+    return torch.tensordot(weights / weights.sum(), outputs, dims=1)
+
+
+# ============================================================================================================
+# Sec. 3.1 and 4.1: criteria, how strong an operation is
+# ============================================================================================================
+
+
+class Candidate(NamedTuple):
+    """An operation of an edge, or with operation None the edge as a whole."""
+
+    cell_type: str
+    edge: int
+    operation: int | None
+
+
+class Score(NamedTuple):
+    """rank: larger is stronger, compared lexicographically; measured: the figures behind it, by name."""
+
+    rank: tuple[float, ...]
+    measured: dict[str, float]
+
+
+class Judge(Protocol):
+    """What a criterion needs to know: the supernet, how it does now, and how it would after tuning."""
+
+    supernet: Supernet
+    metric: str
+    seed: int
+
+    def measure(self) -> Measurement: ...
+
+    def measure_tuned(self, supernet: Supernet) -> Measurement: ...
+
+
+def perturbation(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
+    """Sec. 4.1: how the supernet does when the candidate is removed; the worse, the stronger the candidate."""
+    scores = []
+    for candidate in candidates:
+        with judge.supernet.mask(*candidate):
+            without = judge.measure()
+        scores.append(_score(judge, without, sign=-1))
+    return scores
+
+
+def magnitude(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
+    """DARTS: softmax(α) of an operation; of an edge the largest among the operations that may be chosen, decided or
+    not (DARTS+PT-Mag, Sec. 6.2)."""
+    weights = {cell_type: rows.tolist() for cell_type, rows in judge.supernet.weights().items()}
+    scores = []
+    for cell_type, edge, operation in candidates:
+        eligible = judge.supernet.space.candidates(cell_type, edge) if operation is None else [operation]
+        weight = max(weights[cell_type][edge][index] for index in eligible)
+        scores.append(Score((weight,), {"weight": weight}))
+    return scores
+
+
+def discretization(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
+    """Sec. 3.1, discretisation accuracy at convergence: on a copy of the supernet discretise the edge to the
+    operation, tune, measure. An edge as a whole is pruned on the copy instead, and is strong if that hurts."""
+    scores = []
+    for cell_type, edge, operation in candidates:
+        trial = copy.deepcopy(judge.supernet)
+        if operation is None:
+            trial.prune(cell_type, edge)
+        else:
+            trial.decide(cell_type, edge, operation)
+        scores.append(_score(judge, judge.measure_tuned(trial), sign=-1 if operation is None else 1))
+    return scores
+
+
+def chance(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
+    """The baseline that any criterion must beat: a random number that depends on the seed and the candidate."""
+    draws = [random.Random(f"{judge.seed} {candidate}").random() for candidate in candidates]
+    return [Score((draw,), {"draw": draw}) for draw in draws]
+
+
+CRITERIA: dict[str, Callable[[Judge, Sequence[Candidate]], list[Score]]] = {
+    "perturbation": perturbation,
+    "magnitude": magnitude,
+    "discretization": discretization,
+    "random": chance,
+}
+
+
+def _score(judge: Judge, measured: Measurement, sign: int) -> Score:
+    """Rank by accuracy or by loss, and by the other where these are equal, as accuracies on few images often are."""
+    by = (sign * measured.accuracy, -sign * measured.loss)
+    rank = by if judge.metric == "accuracy" else by[::-1]
+    return Score(rank, {"accuracy": measured.accuracy, "loss": measured.loss})
+
+
+# ============================================================================================================
+# Sec. 4.2: selection (Algorithm 1; with topology Algorithm 2, A.3)
+# ============================================================================================================
+
+
+@dataclass(frozen=True)
+class SelectionSettings:
+    """How an architecture is selected. The defaults are the paper's."""
+
+    criterion: str = "perturbation"  # of CRITERIA
+    metric: str = "accuracy"  # or "loss": what `perturbation` and `discretization` compare
+    tune_epochs: int = 5  # after every round
+    seed: int = 0  # of the order of edges and nodes
+
+
+class Selection:
+    """From a trained supernet to a genotype, one round per `step`.
+
+    A round decides a random undecided edge of each cell type, then tunes the supernet. When all edges are decided, a
+    round decides a random node of each cell type: of more than two input edges, the two that hurt most when removed
+    remain. SGD restarts at a tenth of the search's learning rate and stays there; α is trained on unless it is fixed.
+    """
+
+    def __init__(
+        self, supernet: Supernet, search: SearchSettings, settings: SelectionSettings, train: Data, valid: Data
+    ):
+        self.supernet, self.search, self.settings, self.train, self.valid = supernet, search, settings, train, valid
+        self.metric, self.seed = settings.metric, settings.seed
+        self.bilevel = Bilevel(supernet, search, lr=search.lr / 10)
+        self.rounds = self._rounds()
+        self.done, self.total = 0, len(self.rounds)
+        self.tuned = search.epochs  # epochs of training data used so far: tuning continues where the search ended
+        self.decisions: list[dict[str, Any]] = []
+
+    def _rounds(self) -> list[list[Callable[[], dict[str, Any]]]]:
+        """What is to be decided, in the order of the rounds."""
+        shuffle = random.Random(self.seed).shuffle
+        rounds = []
+        for index_of, decide in ((self.supernet.undecided, self._decide_edge), (self._crowded, self._decide_node)):
+            columns = []
+            for cell_type in self.supernet.space.cell_types:
+                indices = index_of(cell_type)
+                shuffle(indices)
+                columns.append([partial(decide, cell_type, index) for index in indices])
+            rounds += [[each for each in row if each] for row in itertools.zip_longest(*columns)]
+        return rounds
+
+    def _crowded(self, cell_type: str) -> list[int]:
+        """Nodes with more than two inputs, if the space selects topology."""
+        nodes = self.supernet.space.nodes if self.supernet.space.topology else ()
+        return [node for node in nodes if len(self.supernet.inputs(cell_type, node)) > 2]
+
+    def step(self) -> dict[str, Any]:
+        """One round. Returns its record: the decisions with the scores behind them, validation accuracy in percent and
+        loss after discretising, and again after tuning (the trajectory of Fig. 6)."""
+        decisions = [decide() for decide in self.rounds[self.done]]
+        self.decisions += decisions
+        discretised = self.measure()
+        self.tune(self.bilevel)
+        self.tuned += self.settings.tune_epochs
+        tuned = self.measure() if self.settings.tune_epochs else discretised
+        self.done += 1
+        return {
+            "round": self.done,
+            "decisions": decisions,
+            "discretised_accuracy": discretised.accuracy,
+            "discretised_loss": discretised.loss,
+            "valid_accuracy": tuned.accuracy,
+            "valid_loss": tuned.loss,
+        }
+
+    def _decide_edge(self, cell_type: str, edge: int) -> dict[str, Any]:
+        """Algorithm 1: the strongest operation of an edge; of equals, the first."""
+        space = self.supernet.space
+        candidates = [Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
+        scores = CRITERIA[self.settings.criterion](self, candidates)
+        best = candidates[max(range(len(scores)), key=lambda index: scores[index].rank)].operation
+        self.supernet.decide(cell_type, edge, best)
+        names = space.operations[cell_type][edge]
+        measured = {names[each.operation]: score.measured for each, score in zip(candidates, scores, strict=True)}
+        return {
+            "cell": cell_type,
+            "edge": list(space.edges[edge]),
+            "operation": names[best],
+            "scores": measured,
+        }
+
+    def _decide_node(self, cell_type: str, node: int) -> dict[str, Any]:
+        """Algorithm 2, topology: the two input edges of a node whose removal hurts most; of equals, the first."""
+        edges = self.supernet.inputs(cell_type, node)
+        scores = CRITERIA[self.settings.criterion](self, [Candidate(cell_type, edge, None) for edge in edges])
+        ranked = sorted(range(len(edges)), key=lambda index: scores[index].rank, reverse=True)
+        for index in ranked[2:]:
+            self.supernet.prune(cell_type, edges[index])
+        sources = [self.supernet.space.edges[edge][0] for edge in edges]
+        return {
+            "cell": cell_type,
+            "node": node,
+            "inputs": sorted(sources[index] for index in ranked[:2]),
+            "scores": {str(source): score.measured for source, score in zip(sources, scores, strict=True)},
+        }
+
+    def measure(self) -> Measurement:
+        return evaluate(self.supernet, self.valid, self.search.eval_batch_size)
+
+    def measure_tuned(self, supernet: Supernet) -> Measurement:
+        """How `supernet`, a copy that may be changed, does after tuning. All copies see the same batches."""
+        self.tune(Bilevel(supernet, self.search, lr=self.search.lr / 10))
+        return evaluate(supernet, self.valid, self.search.eval_batch_size)
+
+    def tune(self, bilevel: Bilevel) -> None:
+        for epoch in range(self.settings.tune_epochs):
+            bilevel.epoch(self.train, self.valid, self.tuned + epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "bilevel": self.bilevel.state_dict(),
+            "done": self.done,
+            "tuned": self.tuned,
+            "decisions": self.decisions,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.bilevel.load_state_dict(state["bilevel"])
+        self.done, self.tuned, self.decisions = state["done"], state["tuned"], state["decisions"]
+
+
+# ============================================================================================================
+# Sec. 5: the discrete network
+# ============================================================================================================
+
+
+class Cell(nn.Module):
+    """A cell of the discrete network: every node sums two operations."""
+
+    def __init__(
+        self, genotype: Genotype, halves: bool, c_before: int, c_last: int, channels: int, halved_before: bool
+    ):
+        super().__init__()
+        entries = genotype.reduce if halves else genotype.normal
+        self.concat = genotype.reduce_concat if halves else genotype.normal_concat
+        self.sources = tuple(source for _, source in entries)
+        self.preprocess = nn.ModuleList(_preprocess(c_before, c_last, channels, halved_before, nn.BatchNorm2d))
+        self.operations = nn.ModuleList(
+            build_operation(name, channels, 2 if halves and source < 2 else 1, nn.BatchNorm2d)
+            for name, source in entries
+        )
+
+    def forward(self, before: Tensor, last: Tensor, drop_path: float) -> Tensor:
+        states = [self.preprocess[0](before), self.preprocess[1](last)]
+        for first in range(0, len(self.operations), 2):
+            terms = [
+                _drop_path(operation(states[source]), 0.0 if isinstance(operation, nn.Identity) else drop_path)
+                for operation, source in zip(
+                    self.operations[first : first + 2], self.sources[first : first + 2], strict=True
+                )
+            ]
+            states.append(terms[0] + terms[1])
+        return torch.cat([states[node] for node in self.concat], dim=1)
+
+
+def _drop_path(x: Tensor, probability: float) -> Tensor:
+    """Drop the whole path for each image with this probability, and scale up those that remain."""
+    if not probability:
+        return x
+    keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype) >= probability
+    return x * keep / (1 - probability)
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier on the output of the second reduction cell, for training only.
+
+    DARTS pools windows of 5 with stride 3 on 8x8 maps (CIFAR) and stride 2 on 7x7 maps (ImageNet): in both cases to
+    2x2. So it is done on all maps that such windows cover; others are pooled to 2x2 adaptively.
+    """
+
+    def __init__(self, channels: int, classes: int, norm_last: bool):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            nn.BatchNorm2d(768) if norm_last else nn.Identity(),
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(768, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) -> logits (N, classes)."""
+        x = F.relu(x)
+        if all(6 <= side <= 10 for side in x.shape[2:]):
+            x = F.avg_pool2d(x, 5, stride=[side - 5 for side in x.shape[2:]], count_include_pad=False)
+        else:
+            x = F.adaptive_avg_pool2d(x, 2)
+        return self.classifier(self.features(x).flatten(1))
+
+
+class Network(nn.Module):
+    """The discrete network of a genotype: CIFAR form (stem of stride 1) or ImageNet form (stem of stride 8).
+
+    In evaluation `forward` returns logits (N, classes), in training a pair of these and the auxiliary logits, which
+    are None without `auxiliary`.
+    """
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        layers: int,
+        channels: int,
+        classes: int,
+        image_channels: int = 3,
+        form: str = "cifar",
+        auxiliary: bool = False,
+    ):
+        super().__init__()
+        imagenet = form == "imagenet"
+        if imagenet:
+            self.stem = nn.Sequential(
+                nn.Conv2d(image_channels, channels // 2, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(channels // 2),
+                *relu_conv_norm(channels // 2, channels, nn.BatchNorm2d, kernel=3, stride=2),
+            )
+            self.stem_half = relu_conv_norm(channels, channels, nn.BatchNorm2d, kernel=3, stride=2)
+            c_before = c_last = channels
+        else:
+            c_before = c_last = 3 * channels
+            self.stem = nn.Sequential(
+                nn.Conv2d(image_channels, c_last, 3, padding=1, bias=False), nn.BatchNorm2d(c_last)
+            )
+            self.stem_half = nn.Identity()
+        self.cells = nn.ModuleList()
+        self.auxiliary_layer = reduction_layers(layers)[1]
+        self.auxiliary = None
+        halved_before = imagenet
+        for layer in range(layers):
+            halves = layer in reduction_layers(layers)
+            channels *= 2 if halves else 1
+            cell = Cell(genotype, halves, c_before, c_last, channels, halved_before)
+            self.cells.append(cell)
+            c_before, c_last, halved_before = c_last, len(cell.concat) * channels, halves
+            if auxiliary and layer == self.auxiliary_layer:
+                self.auxiliary = AuxiliaryHead(c_last, classes, norm_last=not imagenet)
+        self.classifier = nn.Linear(c_last, classes)
+        self.noises = Noise.all_in(self)
+
+    def forward(self, x: Tensor, batch: int = 0, drop_path: float = 0.0) -> Tensor | tuple[Tensor, Tensor | None]:
+        """x: (N, image channels, H, W); `batch` numbers the batch for `noise`; drop_path: a probability."""
+        Noise.announce(self.noises, batch)
+        before = self.stem(x)
+        last = self.stem_half(before)
+        auxiliary = None
+        for layer, cell in enumerate(self.cells):
+            before, last = last, cell(before, last, drop_path)
+            if self.training and self.auxiliary is not None and layer == self.auxiliary_layer:
+                auxiliary = self.auxiliary(last)
+        logits = self.classifier(last.mean(dim=(2, 3)))
+        return (logits, auxiliary) if self.training else logits
+
+
+def count_parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@torch.no_grad()
+def count_multiply_adds(network: Network, image_channels: int, image_size: int) -> int:
+    """Multiply-adds of convolutions and linear layers for one image."""
+    with FlopCounterMode(display=False) as counter:
+        network.eval()(torch.zeros(1, image_channels, image_size, image_size))
+    return counter.get_total_flops() // 2
+
+
+@dataclass(frozen=True)
+class RetrainSettings:
+    """How a discrete network is trained. The defaults are the paper's on CIFAR-10 (those of DARTS)."""
+
+    form: str = "cifar"  # or "imagenet"
+    layers: int = 20
+    channels: int = 36
+    epochs: int = 600
+    batch_size: int = 96
+    eval_batch_size: int = 512
+    lr: float = 0.025
+    decay: str = "cosine"  # to zero; or "exponential": times 0.97 after every epoch
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    clip: float = 5.0
+    auxiliary: float = 0.4  # weight of the auxiliary loss
+    drop_path: float = 0.2  # reached linearly over the epochs
+    cutout: float = 0.5  # side of the square, as a share of the image's: 16 of 32 pixels
+    label_smoothing: float = 0.0
+
+
+class Retraining:
+    """Training of a discrete network from scratch, one epoch per `step`. Drop-path draws from the global generator."""
+
+    def __init__(self, network: Network, settings: RetrainSettings, train: Data, test: Data):
+        self.network, self.settings, self.train, self.test = network, settings, train, test
+        self.optimizer = torch.optim.SGD(
+            network.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+        self.done, self.total = 0, settings.epochs
+        self.steps = 0
+
+    def step(self) -> dict[str, Any]:
+        """One epoch. Returns its record: learning rate, accuracies and test errors in percent, losses."""
+        settings = self.settings
+        exponential = settings.decay == "exponential"
+        lr = settings.lr * 0.97**self.done if exponential else cosine(settings.lr, 0.0, self.done, self.total)
+        self.optimizer.param_groups[0]["lr"] = lr
+        train = self._epoch(settings.drop_path * self.done / self.total)
+        imagenet = settings.form == "imagenet"
+        test = evaluate(self.network.eval(), self.test, settings.eval_batch_size, top5=imagenet)
+        self.done += 1
+        record = {
+            "epoch": self.done,
+            "lr": lr,
+            "train_accuracy": train.accuracy,
+            "train_loss": train.loss,
+            "test_accuracy": test.accuracy,
+            "test_error": 100 - test.accuracy,
+            "test_loss": test.loss,
+        }
+        return record | ({"test_error_top5": 100 - test.top5} if imagenet else {})
+
+    def _epoch(self, drop_path: float) -> Measurement:
+        settings, meter = self.settings, Meter()
+        self.network.train()
+        for images, labels in self.train.batches(settings.batch_size, self.done):
+            logits, auxiliary = self.network(images, batch=self.steps, drop_path=drop_path)
+            loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
+            if auxiliary is not None:
+                smoothed = F.cross_entropy(auxiliary, labels, label_smoothing=settings.label_smoothing)
+                loss = loss + settings.auxiliary * smoothed
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+            self.optimizer.step()
+            meter.add(logits, labels)
+            self.steps += 1
+        return meter.read()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "done": self.done,
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.done, self.steps = state["done"], state["steps"]

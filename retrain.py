@@ -1,0 +1,129 @@
+"""Train the discrete network of an architecture from scratch and test it.
+
+    python retrain.py --arch genotype.json
+    python retrain.py --arch DARTS_V2 --dataset cifar10                             # the paper's setting: use a GPU
+    python retrain.py --arch DARTS_V2 --dataset imagenet --data /path/to/folders    # folders train/ and val/
+    python retrain.py --arch "Genotype(normal=[...], ...)" --dataset my_images --preset laptop
+    python retrain.py --arch DARTS_V2 --dataset cifar10 --preset paper --summary    # parameters and multiply-adds
+
+Writes network.pt, network.jsonl and network.png.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import runs
+from genotypes import Genotype
+from ptnas import Network, Retraining, RetrainSettings, count_multiply_adds, count_parameters
+
+CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "svhn": 10, "imagenet": 1000}  # what --summary assumes
+
+
+def parse(argv: Sequence[str] | None):
+    parser = runs.Parser(description=__doc__.split("\n")[0])
+    parser.add_argument("--arch", required=True, help="FILE.json, the name of a published cell, or 'Genotype(...)'")
+    parser.add_argument("--summary", action="store_true", help="print the size of the network; needs no data")
+    runs.add_training_options(parser)
+    runs.add_run_options(parser, save="network.pt")
+    return parser.parse_args(argv)
+
+
+def run(argv: Sequence[str] | None) -> None:
+    args = parse(argv)
+    genotype, origin = runs.load_architecture(args.arch)
+    dataset = args.dataset or origin.get("dataset", "digits")
+    same = runs.dataset_name(dataset) == origin.get("dataset")
+    preset, values = runs.preset(
+        "retrain", args.preset or (origin["preset"] if same else None), dataset, origin.get("space")
+    )
+    if same:
+        values = {"image_size": origin["image_size"]} | values
+    flags = ("layers", "channels", "epochs", "batch_size", "lr", "limit", "image_size")
+    values = runs.overridden(values, args, *flags)
+    limit, image_size = values.pop("limit", None), values.pop("image_size", None)
+    how = RetrainSettings(**values)
+    settings = {
+        "genotype": str(genotype),
+        "dataset": runs.dataset_name(dataset),
+        "data": runs.data_folder(args.data) or (origin.get("data") if same else None),
+        "preset": preset,
+        "seed": args.seed,
+        "limit": limit,
+        "image_size": image_size,
+        **asdict(how),
+    }
+    if args.summary:
+        summarise(genotype, how, dataset, image_size)
+        return
+    device = runs.set_up(args)
+    result = runs.Run(args.save, "network", settings, args.resume)
+    if not result.finished:
+        train(result, genotype, how, args, device)
+    last = result.records[-1]
+    top5 = f" (top-5 {last['test_error_top5']:.2f}%)" if "test_error_top5" in last else ""
+    print(f"network {args.save}: {how.epochs} epochs, test error {last['test_error']:.2f}%{top5}")
+
+
+def summarise(genotype: Genotype, how: RetrainSettings, dataset: str, image_size: int | None) -> None:
+    """Print parameters and multiply-adds of the network, without the auxiliary head as the paper counts."""
+    if dataset not in CLASSES:
+        raise runs.UserError(f"--summary needs no data and so knows {', '.join(CLASSES)}; name one with --dataset")
+    channels, own = (1, 8) if dataset == "digits" else (3, 224 if dataset == "imagenet" else 32)
+    network = Network(genotype, how.layers, how.channels, CLASSES[dataset], channels, how.form)
+    size = image_size or own
+    print(
+        f"{how.layers} cells, {how.channels} channels, {CLASSES[dataset]} classes: "
+        f"{count_parameters(network):,} parameters, "
+        f"{count_multiply_adds(network, channels, size):,} multiply-adds for an image of {size}x{size}"
+    )
+
+
+def train(result: runs.Run, genotype: Genotype, how: RetrainSettings, args, device) -> None:
+    """Take what is left of the training."""
+    settings = result.settings
+    data = runs.load_data(
+        settings["dataset"],
+        settings["data"],
+        device,
+        seed=args.seed,
+        image_size=settings["image_size"],
+        limit=settings["limit"],
+        workers=args.workers,
+        cutout=how.cutout,
+    )
+    runs.announce(settings | {"image_size": data.image_size, "device": device})
+    runs.seed_step(args.seed)
+    network = Network(
+        genotype, how.layers, how.channels, len(data.classes), data.channels, how.form, auxiliary=how.auxiliary > 0
+    )
+    trained, evaluated = how.epochs * len(data.train), how.epochs * len(data.test)
+    runs.warn_if_long(device, settings["preset"], lambda: runs.seconds_needed(network, data, trained, evaluated))
+    size = count_parameters(network) - (count_parameters(network.auxiliary) if network.auxiliary else 0)
+    title = (
+        f"{settings['dataset'].rsplit('/', 1)[-1]}: {how.layers} cells, {how.channels} channels, {size:,} parameters"
+    )
+    result.loop(
+        Retraining(network.to(device), how, data.train, data.test),
+        "epoch",
+        show=lambda record: f"test error {record['test_error']:.2f}%",
+        draw=lambda figure, records: runs.draw_retraining(figure, records, title),
+        extra={
+            "classes": list(data.classes),
+            "channels": data.channels,
+            "image_size": data.image_size,
+            "mean": data.train.mean.flatten().tolist(),
+            "deviation": data.train.deviation.flatten().tolist(),
+            "parameters": size,
+        },
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return runs.command("retrain.py", run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

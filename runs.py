@@ -1,0 +1,879 @@
+"""The machinery of a run: presets, devices, data sets, checkpoints, logs, resume, pictures. `ptnas.py` has the method.
+
+A run is a loop around a task that takes one step at a time (`Search`, `Selection`, `Retraining`). After every step its
+state is written to a checkpoint, its record is appended to a log and its picture is redrawn, all of one name:
+`supernet.pt`, `supernet.jsonl`, `supernet.png`. Everything random depends on the seed and on how many steps were done,
+so a resumed run draws what an uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision import datasets
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from genotypes import PUBLISHED, Genotype, Space, is_convolution
+
+SCHEMA = 1  # of checkpoints and of genotype.json
+
+
+class UserError(Exception):
+    """Something that the user can put right; shown as one line."""
+
+
+# ============================================================================================================
+# Presets
+# ============================================================================================================
+
+DATASETS = ("digits", "cifar10", "cifar100", "svhn", "imagenet")
+
+# What differs from the paper's settings, which are the defaults of the settings in `ptnas.py`: by command, then by
+# preset with the data set and the kind of space where these matter. The laptop presets were chosen by measuring, on
+# seeds of 100 and above. `limit` is a number of training images, `image_size` a side in pixels.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "search": {
+        "paper": {},
+        "laptop": {"layers": 3, "channels": 8, "epochs": 20, "lr": 0.1, "limit": 2000},
+        "laptop digits": {"layers": 3, "epochs": 30, "lr": 0.1},
+    },
+    "select": {
+        "paper": {},
+        "laptop": {"tune_epochs": 1},
+        "laptop digits": {"tune_epochs": 2},
+    },
+    "retrain": {
+        "paper": {},
+        "paper cifar100 s1-s4": {"layers": 8, "channels": 16},
+        "paper svhn s1-s4": {"layers": 8, "channels": 16},
+        "paper imagenet": {
+            "form": "imagenet", "layers": 14, "channels": 48, "epochs": 250, "batch_size": 128, "lr": 0.1,
+            "decay": "exponential", "weight_decay": 3e-5, "drop_path": 0.0, "cutout": 0.0, "label_smoothing": 0.1,
+        },
+        "laptop": {"layers": 5, "channels": 12, "epochs": 10, "lr": 0.1, "drop_path": 0.0, "cutout": 0.0},
+        "laptop digits": {
+            "layers": 5, "channels": 16, "epochs": 30, "batch_size": 64, "lr": 0.1, "drop_path": 0.0, "cutout": 0.0,
+        },
+        "laptop imagenet": {
+            "form": "imagenet", "layers": 5, "channels": 16, "epochs": 10, "batch_size": 64, "lr": 0.1,
+            "decay": "exponential", "weight_decay": 3e-5, "drop_path": 0.0, "cutout": 0.0, "label_smoothing": 0.1,
+            "limit": 10_000, "image_size": 64,
+        },
+    },
+}  # fmt: skip
+
+
+def preset(command: str, name: str | None, dataset: str, space: str | None = None) -> tuple[str, dict[str, Any]]:
+    """The name of the preset, `laptop` by default for `digits` and `paper` for all else, and what it sets."""
+    name = name or ("laptop" if dataset == "digits" else "paper")
+    kind = "s1-s4" if space in ("s1", "s2", "s3", "s4") else "other"
+    choices = PRESETS[command]
+    key = next(key for key in (f"{name} {dataset} {kind}", f"{name} {dataset}", name) if key in choices)
+    return name, dict(choices[key])
+
+
+def overridden(values: dict[str, Any], args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """`values` with those of the flags `names` that were given."""
+    return values | {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+# ============================================================================================================
+# Command lines
+# ============================================================================================================
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as a UserError, in one line instead of with the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (--help lists all options)")
+
+
+def whole(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if least <= int(text) < 2**31:
+                return int(text)
+        raise argparse.ArgumentTypeError(f"a whole number of at least {least} is needed, not {text!r}")
+
+    return parse
+
+
+def positive(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"a number above 0 is needed, not {text!r}")
+
+
+def add_run_options(parser: argparse.ArgumentParser, save: str) -> None:
+    """The options that every command has."""
+    parser.add_argument("--dataset", metavar="NAME|FOLDER", help=f"{', '.join(DATASETS)}, or a folder of images")
+    parser.add_argument("--data", metavar="DIR", type=Path, help="where the named data sets lie or are downloaded to")
+    parser.add_argument("--preset", choices=("paper", "laptop"), help="settings to start from")
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parser.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads")
+    parser.add_argument("--workers", type=whole(0), metavar="N", help="processes that read image files")
+    parser.add_argument("--save", type=Path, default=Path(save), metavar="FILE", help=f"result, {save} by default")
+    parser.add_argument("--resume", action="store_true", help="go on where the run that wrote the result stopped")
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """The options that override a preset of the search or of the retraining."""
+    for name in ("--epochs", "--batch-size", "--channels", "--layers"):
+        parser.add_argument(name, type=whole(1), metavar="N")
+    parser.add_argument("--image-size", type=whole(8), metavar="S", help="side in pixels")
+    parser.add_argument("--limit", type=whole(8), metavar="N", help="use a random N of the training images")
+    parser.add_argument("--lr", type=positive, metavar="X", help="learning rate of the weights")
+
+
+def command(script: str, main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
+    """Run a command; what the user can put right becomes one line on stderr. Returns the exit status."""
+    try:
+        main(argv)
+    except UserError as error:
+        # A loader process wraps the message in its traceback, of which it is the last line.
+        message = str(error).strip().splitlines()[-1].removeprefix("runs.UserError: ")
+        print(f"{script}: error: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{script}: interrupted; --resume goes on after the last completed step", file=sys.stderr)
+        return 130
+    return 0
+
+
+def set_up(args: argparse.Namespace) -> torch.device:
+    """Set the number of threads, return the device."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if args.device == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available[args.device]:
+        raise UserError(f"no device {args.device} here; --device auto takes what there is")
+    return torch.device(args.device)
+
+
+def seed_step(*numbers: int) -> int:
+    """Seed torch's global generators from these numbers; returns the seed."""
+    seed = mix(*numbers)
+    torch.manual_seed(seed)
+    return seed
+
+
+def mix(*numbers: int) -> int:
+    """One seed below 2^32 from several numbers, different for all small ones."""
+    seed = 0
+    for number in numbers:
+        seed = (seed * 1_000_003 + number + 1) % 2**32
+    return seed
+
+
+def announce(settings: dict[str, Any]) -> None:
+    """Print what a run uses."""
+    print(", ".join(f"{name} {value}" for name, value in settings.items() if value is not None), flush=True)
+
+
+def warn_if_long(device: torch.device, preset_name: str, seconds: Callable[[], float]) -> None:
+    """On a CPU, say about how long a `paper` run takes and that there is another preset."""
+    if device.type == "cpu" and preset_name == "paper":
+        hours = seconds() / 3600
+        span = f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.0f} days"
+        print(f"this will take about {span} on this CPU; --preset laptop takes minutes", file=sys.stderr, flush=True)
+
+
+def seconds_needed(network: nn.Module, data: ImageData, trained: float, evaluated: float) -> float:
+    """Seconds on the CPU to train on and to evaluate so many images, from one pass of a few images each."""
+    images = torch.zeros(4, data.channels, data.image_size, data.image_size)
+    with torch.no_grad():
+        network(images)  # the first pass is slow
+    started = time.perf_counter()
+    outputs = network(images)
+    forward = time.perf_counter() - started
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    logits.sum().backward()
+    both = time.perf_counter() - started
+    network.zero_grad()
+    return (both * trained + forward * evaluated) / len(images)
+
+
+# ============================================================================================================
+# Data
+# ============================================================================================================
+
+FITS = 4 << 30  # bytes of images that are held on the device as one tensor
+
+
+class ImageFiles(Dataset):
+    """Image files, decoded to uint8 tensors (C, S, S). A key is (index, epoch): with epoch None an image is only fitted
+    to its size, else it is transformed at random, seeded by the epoch and the index whichever process does it."""
+
+    def __init__(self, paths: Sequence[str], mode: str, fit: v2.Transform, vary: v2.Transform | None, seed: int):
+        self.paths, self.mode, self.fit, self.vary, self.seed = paths, mode, fit, vary, seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, int | None]) -> Tensor:
+        index, epoch = key
+        try:
+            with Image.open(self.paths[index]) as file:
+                image = file.convert(self.mode)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(f"cannot read the image {self.paths[index]}: {error}") from None
+        if epoch is None or self.vary is None:
+            return v2.functional.pil_to_tensor(self.fit(image))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix(self.seed, epoch, index))
+            return v2.functional.pil_to_tensor(self.vary(image))
+
+
+@dataclass(frozen=True)
+class Images:
+    """A split of a data set, as `ptnas.Data` describes it.
+
+    source: uint8 (all images, C, S, S) on the device, or files that do not fit there and are read by workers; labels:
+    (all images,) on the device; indices: which images belong to the split. Batches are floats with mean 0 and
+    variance 1 per channel over the training images.
+    """
+
+    source: Tensor | ImageFiles
+    labels: Tensor
+    indices: Tensor
+    mean: Tensor  # (C, 1, 1), of pixel values from 0 to 255, as is the deviation
+    deviation: Tensor
+    pad: int = 0  # pixels on every side before a random crop
+    flip: bool = False
+    cutout: int = 0  # side of the square in pixels
+    workers: int = 0
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batches(self, size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(mix(self.seed, epoch))
+        order = self.indices[torch.randperm(len(self), generator=generator)]
+        for images, labels in self._read(order, size, epoch):
+            images = random_crop(images, self.pad, generator) if self.pad else images
+            images = random_flip(images, generator) if self.flip else images
+            images = self._normalised(images)
+            yield random_cutout(images, self.cutout, generator) if self.cutout else images, labels
+
+    def clean(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in self._read(self.indices, size, epoch=None):
+            yield self._normalised(images), labels
+
+    def of(self, indices: Tensor, seed: int) -> Images:
+        """The split of these among its images."""
+        return replace(self, indices=self.indices[indices], seed=seed)
+
+    def _read(self, order: Tensor, size: int, epoch: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        device = self.labels.device
+        parts = torch.tensor_split(order, math.ceil(len(order) / size))
+        if isinstance(self.source, Tensor):
+            read = (self.source[part.to(device)] for part in parts)
+        else:
+            read = read_files(self.source, parts, epoch, self.workers, device)
+        for part, images in zip(tqdm(parts, unit="batch", leave=False, delay=5), read, strict=True):
+            yield images, self.labels[part.to(device)]
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return (images.float() - self.mean) / self.deviation
+
+
+def read_files(
+    files: ImageFiles, parts: Sequence[Tensor], epoch: int | None, workers: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Batches of image files, uint8 (N, C, S, S) on the device, read by `workers` processes."""
+    keys = [[(index, epoch) for index in part.tolist()] for part in parts]
+    loader = DataLoader(files, batch_sampler=keys, num_workers=workers, pin_memory=device.type == "cuda")
+    return (images.to(device, non_blocking=True) for images in loader)
+
+
+def random_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
+    """Pad every side with zeros, cut out the former size at a random place, image by image: (N, C, H, W)."""
+    count, _, height, width = images.shape
+    offsets = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator).to(images.device)
+    rows = offsets[0] + torch.arange(height, device=images.device)
+    columns = offsets[1] + torch.arange(width, device=images.device)
+    each = torch.arange(count, device=images.device)[:, None, None]
+    padded = F.pad(images, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
+    return padded[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror every second image or so from left to right."""
+    mirrored = torch.randint(0, 2, (len(images), 1, 1, 1), generator=generator).to(images.device)
+    return torch.where(mirrored.bool(), images.flip(-1), images)
+
+
+def random_cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """Set a square around a random pixel to zero, as far as it lies within the image (DeVries & Taylor, 2017)."""
+    count, _, height, width = images.shape
+    centres = torch.rand((2, count, 1), generator=generator).to(images.device)
+    rows = torch.arange(height, device=images.device) - (centres[0] * height).floor() + side // 2
+    columns = torch.arange(width, device=images.device) - (centres[1] * width).floor() + side // 2
+    inside = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
+    return images * ~inside[:, None]
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set: training and test images, class names, channels and size of the images."""
+
+    train: Images
+    test: Images
+    classes: tuple[str, ...]
+    channels: int
+    image_size: int
+
+    def halves(self, seed: int) -> tuple[Images, Images]:
+        """A random half of the training images to train w on, the other to validate on."""
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(mix(seed, 1)))
+        middle = len(order) // 2
+        return self.train.of(order[:middle], mix(seed, 2)), self.train.of(order[middle:], mix(seed, 3))
+
+
+def data_folder(path: Path | None) -> str | None:
+    """The value of --data as it stands in files."""
+    return str(path.absolute()) if path else None
+
+
+def dataset_name(name: str) -> str:
+    """How a data set is called in files: a folder by its whole path."""
+    return name if name in DATASETS or not Path(name).is_dir() else str(Path(name).absolute())
+
+
+def load_data(
+    name: str,
+    root: str | None,
+    device: torch.device,
+    *,
+    seed: int,
+    image_size: int | None = None,
+    limit: int | None = None,
+    workers: int | None = None,
+    cutout: float = 0.0,
+) -> ImageData:
+    """Load `digits`, a data set of torchvision, ImageNet or a folder.
+
+    The side of the images is `image_size`, or else their own; training images are a random `limit` of all. Raises
+    UserError if the name is unknown or there is nothing sound to read.
+    """
+    workers = min(8, os.cpu_count() or 1) if workers is None else workers
+    root = Path(root or "data")
+    if name == "digits":
+        train, test, classes = _digits()
+    elif name in ("cifar10", "cifar100", "svhn"):
+        train, test, classes = _torchvision(name, root)
+    elif name == "imagenet":
+        folder = next((path for path in (root / "imagenet", root) if (path / "train").is_dir()), None)
+        if folder is None:
+            raise UserError(f"imagenet is expected in {root / 'imagenet'}, with folders train/ and val/ in it")
+        train, test, classes = _folder(folder, image_size or 224, seed, imagenet=True)
+    elif Path(name).is_dir():
+        train, test, classes = _folder(Path(name), image_size, seed)
+    else:
+        raise UserError(f"no data set {name!r}: neither a folder nor one of {', '.join(DATASETS)}")
+    if len(classes) < 2:
+        raise UserError(f"{name} has a single class, {classes[0]!r}: there is nothing to tell apart")
+    labels = [torch.tensor(split[1], device=device) for split in (train, test)]
+    sources = [_on_device(split[0], image_size, workers, device) for split in (train, test)]
+    count = len(labels[0])
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(mix(seed, 0)))
+    chosen = order[:limit].sort().values if limit else torch.arange(count)
+    if len(chosen) < 4 or not len(labels[1]):
+        raise UserError(f"{name} has {len(chosen)} training and {len(labels[1])} test images: too few")
+    mean, deviation = _statistics(sources[0], chosen, workers)
+    size, channels = _shape(sources[0])
+    varied = name == "imagenet"  # its files are cropped and flipped as they are read
+    splits = [
+        Images(source, target, indices, mean.to(device), deviation.to(device), workers=workers)
+        for source, target, indices in zip(sources, labels, (chosen, torch.arange(len(labels[1]))), strict=True)
+    ]
+    splits[0] = replace(
+        splits[0],
+        pad=0 if varied else round(size / 8),
+        flip=not varied and name != "digits",
+        cutout=round(cutout * size),
+        seed=mix(seed, 4),
+    )
+    return ImageData(*splits, tuple(classes), channels, size)
+
+
+Split = tuple[Tensor | ImageFiles, Sequence[int]]  # images and labels
+
+
+def _digits() -> tuple[Split, Split, Sequence[str]]:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = torch.tensor(digits.images * (255 / 16)).round().to(torch.uint8)[:, None]
+    train, test = train_test_split(range(len(images)), test_size=0.2, random_state=0, stratify=digits.target)
+    splits = [(images[part], digits.target[part]) for part in (train, test)]
+    return *splits, [str(name) for name in digits.target_names]
+
+
+def _torchvision(name: str, root: Path) -> tuple[Split, Split, Sequence[str]]:
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "svhn": datasets.SVHN}[name]
+    which = [{"split": part} for part in ("train", "test")] if name == "svhn" else [{"train": True}, {"train": False}]
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            parts = [kind(root, download=True, **selected) for selected in which]
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{name} is neither complete in {root} nor can it be downloaded there: {reason}") from None
+    if name == "svhn":
+        splits = [(torch.from_numpy(part.data), part.labels.tolist()) for part in parts]
+        return *splits, [str(digit) for digit in range(10)]
+    splits = [(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), part.targets) for part in parts]
+    return *splits, parts[0].classes
+
+
+def _folder(
+    folder: Path, image_size: int | None, seed: int, imagenet: bool = False
+) -> tuple[Split, Split, Sequence[str]]:
+    """A folder with train/ and test/ or val/, a folder for each class in them (torchvision's ImageFolder)."""
+    second = next((name for name in ("test", "val") if (folder / name).is_dir()), None)
+    if not (folder / "train").is_dir() or second is None:
+        raise UserError(f"{folder} needs the folders train/ and test/ or val/, with a folder for each class in them")
+    try:
+        found = [datasets.ImageFolder(folder / part) for part in ("train", second)]
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
+    if found[0].classes != found[1].classes:
+        odd = sorted(set(found[0].classes) ^ set(found[1].classes))
+        raise UserError(f"{folder}: the classes in train/ and {second}/ differ: {', '.join(odd[:5])}")
+    mode, own_size = _look_at(found[0].samples)
+    size = image_size or own_size
+    fit = v2.Compose([v2.Resize(size * 256 // 224 if imagenet else size), v2.CenterCrop(size)])
+    vary = None
+    if imagenet:
+        jitter = v2.ColorJitter(0.4, 0.4, 0.4, 0.2)
+        vary = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), jitter])
+    splits = []
+    for part, varied in zip(found, (vary, None), strict=True):
+        paths, labels = zip(*part.samples, strict=True)
+        splits.append((ImageFiles(paths, "RGB" if imagenet else mode, fit, varied, seed), labels))
+    return *splits, found[0].classes
+
+
+def _look_at(samples: Sequence[tuple[str, int]]) -> tuple[str, int]:
+    """Mode, L if all are grey and else RGB, and size of the images, from up to 2,000 of them: the side that all share
+    if they are squares of 8 to 64 pixels, else 32."""
+    grey, sizes = True, set()
+    for path, _ in samples[:: math.ceil(len(samples) / 2000)]:
+        try:
+            with Image.open(path) as image:
+                grey = grey and image.mode in ("1", "L")
+                sizes.add(image.size)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(f"cannot read the image {path}: {error}") from None
+    width, height = sizes.pop()
+    own = width if not sizes and width == height and 8 <= width <= 64 else 32
+    return "L" if grey else "RGB", own
+
+
+def _on_device(
+    source: Tensor | ImageFiles, image_size: int | None, workers: int, device: torch.device
+) -> Tensor | ImageFiles:
+    """Images as one tensor on the device, unless they are files that do not fit or vary as they are read."""
+    if isinstance(source, Tensor):
+        if image_size and image_size != source.shape[-1]:
+            source = v2.functional.resize(source, [image_size, image_size], antialias=True)
+        return source.to(device)
+    size, channels = _shape(source)
+    if source.vary is not None or len(source) * channels * size * size > FITS:
+        return source
+    parts = torch.tensor_split(torch.arange(len(source)), math.ceil(len(source) / 250))
+    read = read_files(source, parts, None, workers if len(parts) > 1 else 0, device)
+    return torch.cat(list(tqdm(read, "reading images", len(parts), unit="batch", leave=False, delay=1)))
+
+
+def _shape(source: Tensor | ImageFiles) -> tuple[int, int]:
+    """Size and channels of the images."""
+    if isinstance(source, Tensor):
+        return source.shape[-1], source.shape[1]
+    return source.fit.transforms[-1].size[0], len(source.mode.replace("L", "1")) if source.mode == "RGB" else 1
+
+
+def _statistics(source: Tensor | ImageFiles, indices: Tensor, workers: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel, (C, 1, 1) each, of these images, of 2,000 of them if they are files."""
+    if not isinstance(source, Tensor):
+        parts = torch.tensor_split(indices[:: math.ceil(len(indices) / 2000)], 20)
+        source = torch.cat(list(read_files(source, parts, None, workers, torch.device("cpu"))))
+        indices = torch.arange(len(source))
+    channels = source[indices.to(source.device)].transpose(0, 1).flatten(1)
+    counts = torch.stack([torch.bincount(channel, minlength=256) for channel in channels]).cpu().double()
+    values, shares = torch.arange(256).double(), counts / counts.sum(1, keepdim=True)
+    mean = (shares * values).sum(1)
+    deviation = ((shares * values.square()).sum(1) - mean.square()).clamp(min=1.0).sqrt()
+    return mean.float()[:, None, None], deviation.float()[:, None, None]
+
+
+# ============================================================================================================
+# Files
+# ============================================================================================================
+
+
+def write(path: Path, content: Callable[[Any], None], mode: str = "wb") -> None:
+    """Write to a file beside `path` and rename it: `path` is whole, old or new, at every moment."""
+    beside = path.with_name(f".{path.name}.writing")
+    try:
+        with beside.open(mode) as file:
+            content(file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except (OSError, RuntimeError) as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error}") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    write(path, lambda file: file.write(json.dumps(value, indent=1) + "\n"), "w")
+
+
+def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
+    """A checkpoint of this kind. Nothing in it is executed. Raises UserError if there is none."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except Exception as error:  # a damaged or foreign file fails in many ways
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{path} is damaged or no checkpoint: {reason[0][:120]}") from None
+    if not isinstance(content, dict) or "schema" not in content or content.get("kind") not in KINDS:
+        raise UserError(f"{path} is not a checkpoint of these commands")
+    if content["schema"] != SCHEMA:
+        raise UserError(f"{path} has schema version {content['schema']}, and this program reads {SCHEMA}")
+    if content["kind"] != kind:
+        raise UserError(f"{path} holds a {content['kind']}, and a {kind} is needed")
+    return content
+
+
+KINDS = ("supernet", "selection", "network")
+
+
+def load_state(task: nn.Module | Task, state: Any, path: Path) -> None:
+    """Load a state that came from the checkpoint `path`. Raises UserError if it does not fit."""
+    try:
+        task.load_state_dict(state)
+    except (RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{path} does not fit what is to be loaded: {reason[-1].strip()[:160]}") from None
+
+
+class Task(Protocol):
+    """What a run is a loop around."""
+
+    done: int
+    total: int
+
+    def step(self) -> dict[str, Any]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Run:
+    """The files of a run and its loop. `save` is the result that was asked for; checkpoint, log and picture have its
+    name with .pt, .jsonl and .png. `settings` are what the result depends on, kept with it; those that a resumed run
+    must not change."""
+
+    def __init__(self, save: Path, kind: str, settings: dict[str, Any], resume: bool):
+        self.save, self.kind, self.settings = save, kind, settings
+        self.checkpoint, self.log, self.picture = (save.with_suffix(end) for end in (".pt", ".jsonl", ".png"))
+        self.records: list[dict[str, Any]] = []
+        self.state: dict[str, Any] | None = None
+        self.finished = False
+        self._check_writable()
+        if resume and self.checkpoint.exists():
+            self._resume()
+
+    def _check_writable(self) -> None:
+        if self.save.suffix in ("", ".jsonl", ".png"):
+            raise UserError(f"--save {self.save}: a file name that ends in .pt or .json is needed")
+        if self.save.is_dir():
+            raise UserError(f"cannot write {self.save}: it is a folder")
+        if not self.save.parent.is_dir():
+            raise UserError(f"cannot write {self.save}: there is no folder {self.save.parent}")
+        if not os.access(self.save.parent, os.W_OK):
+            raise UserError(f"cannot write {self.save}: the folder is read-only")
+
+    def _resume(self) -> None:
+        content = load_checkpoint(self.checkpoint, self.kind)
+        for name in {**content["settings"], **self.settings}:
+            before, now = content["settings"].get(name), self.settings.get(name)
+            if before != now:
+                raise UserError(f"--resume: {self.checkpoint} was begun with {name} {before}, and now it is {now}")
+        self.state, self.records, self.finished = content["state"], content["records"], content["finished"]
+        if self.finished:
+            print(f"{self.checkpoint} is finished: nothing is left to do", flush=True)
+
+    def loop(
+        self,
+        task: Task,
+        unit: str,
+        show: Callable[[dict[str, Any]], str],
+        draw: Callable[[Figure, list[dict[str, Any]]], None],
+        extra: dict[str, Any] | None = None,
+        complete: Callable[[list[dict[str, Any]]], None] = lambda records: None,
+    ) -> None:
+        """Take all steps of the task that are left. `show` puts a record into a few words for the progress bar; `draw`
+        draws the records; `extra` goes into the checkpoint; `complete` is called after the last step, before the
+        checkpoint says that the run is finished."""
+        if self.state is None:
+            self._move_aside()
+        else:
+            load_state(task, self.state, self.checkpoint)
+        write(self.log, lambda file: file.writelines(json.dumps(record) + "\n" for record in self.records), "w")
+        drawn = -math.inf
+        with tqdm(total=task.total, initial=task.done, unit=unit) as bar:
+            while not self.finished:
+                if task.done < task.total:
+                    seed_step(self.settings["seed"], task.done)
+                    started = time.perf_counter()
+                    record = task.step()
+                    record["seconds"] = round(time.perf_counter() - started, 3)
+                    self._check_finite(record, task.done)
+                    self.records.append(record)
+                self.finished = task.done >= task.total
+                if self.finished:
+                    complete(self.records)
+                self._save(task, extra or {})
+                if self.finished or time.monotonic() - drawn > 10:
+                    self._draw(draw)
+                    drawn = time.monotonic()
+                if self.records:
+                    bar.set_postfix_str(show(self.records[-1]))
+                bar.update(task.done - bar.n)
+
+    def _check_finite(self, record: dict[str, Any], done: int) -> None:
+        for name, value in record.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{name} became {value} in step {done}: try a smaller --lr")
+
+    def _save(self, task: Task, extra: dict[str, Any]) -> None:
+        content = {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "settings": self.settings,
+            "finished": self.finished,
+            "records": self.records,
+            "state": task.state_dict(),
+            **extra,
+        }
+        write(self.checkpoint, lambda file: torch.save(content, file))
+        try:
+            with self.log.open("a") as log:
+                log.writelines(json.dumps(record) + "\n" for record in self.records[-1:])
+        except OSError as error:
+            raise UserError(f"cannot write {self.log}: {error}") from None
+
+    def _draw(self, draw: Callable[[Figure, list[dict[str, Any]]], None]) -> None:
+        figure = Figure(layout="constrained")
+        draw(figure, self.records)
+        write(self.picture, lambda file: figure.savefig(file, format="png", dpi=120))
+
+    def _move_aside(self) -> None:
+        """Keep what an earlier run left under these names: rename it to a name that is free."""
+        there = [path for path in {self.save, self.checkpoint, self.log, self.picture} if path.exists()]
+        if not there:
+            return
+        number = next(n for n in range(1, 10**6) if not any(_numbered(path, n).exists() for path in there))
+        for path in there:
+            path.rename(_numbered(path, number))
+        print(f"an earlier result was moved to {_numbered(self.save, number)}", flush=True)
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_stem(f"{path.stem}.{number}")
+
+
+# ============================================================================================================
+# Architectures by name, text or file
+# ============================================================================================================
+
+
+def load_architecture(text: str) -> tuple[Genotype, dict[str, Any]]:
+    """An architecture from a published name, from `Genotype(...)` or from a JSON file, and what else the file says
+    (space, data set, preset, image size). Raises UserError."""
+    if text in PUBLISHED:
+        space = re.search(r"_(S[1-4])_", text)
+        return PUBLISHED[text], {"space": space.group(1).lower()} if space else {}
+    if text.lstrip().startswith("Genotype"):
+        try:
+            return Genotype.from_text(text), {}
+        except ValueError as error:
+            raise UserError(f"--arch: {error}") from None
+    path = Path(text)
+    if not path.is_file():
+        raise UserError(f"no architecture {text!r}: no file, not Genotype(...), and none of {', '.join(PUBLISHED)}")
+    try:
+        if path.stat().st_size > 10 << 20:
+            raise ValueError("more than 10 MiB")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("not a JSON object")
+        if "genotype" not in content:
+            return Genotype.from_json(content), {}
+        if content.get("schema") != SCHEMA:
+            raise ValueError(f"schema version {content.get('schema')}, and this program reads {SCHEMA}")
+        return Genotype.from_json(content["genotype"]), content
+    except (ValueError, OSError, RecursionError) as error:
+        raise UserError(f"{path} holds no genotype: {error}") from None
+
+
+# ============================================================================================================
+# Pictures
+# ============================================================================================================
+
+BLUE, ORANGE, RED, GREY = "#1f5fa8", "#e07b00", "#c1121f", "#777777"
+
+
+def draw_search(figure: Figure, records: list[dict[str, Any]], space: Space) -> None:
+    """Validation accuracy and the mean softmax gap α_skip - α_conv, the axes of Fig. 3, per epoch; below them the
+    weights of every edge now."""
+    figure.set_size_inches(9, 8)
+    top, *maps = figure.subplots(3, 1, height_ratios=[2, 1, 1])
+    epochs = [record["epoch"] for record in records]
+    top.plot(epochs, [record["valid_accuracy"] for record in records], color=BLUE, marker="o", markersize=3)
+    top.set_xlabel("epoch")
+    top.set_ylabel("validation accuracy (%)", color=BLUE)
+    top.set_title(f"supernet on {space.name}: {records[-1]['valid_accuracy']:.2f}% after {epochs[-1]} epochs")
+    top.xaxis.get_major_locator().set_params(integer=True)
+    gaps = [record["skip_gap"] for record in records]
+    if gaps[-1] is not None:
+        right = top.twinx()
+        right.plot(epochs, gaps, color=ORANGE, linestyle="--", marker="s", markersize=3)
+        right.set_ylabel("mean(α_skip − α_conv), softmaxed", color=ORANGE)
+    edges = [f"{source}→{node}" for source, node in space.edges]
+    for axes, (cell_type, rows) in zip(maps, records[-1]["weights"].items(), strict=True):
+        _draw_weights(axes, rows, space.operations[cell_type], edges)
+        axes.set_title(f"softmax(α), {cell_type} cell", fontsize=10)
+
+
+def _draw_weights(axes: Axes, rows: list[list[float]], names: Sequence[Sequence[str]], edges: Sequence[str]) -> None:
+    """A heat map with an edge in each column; where edges differ in their operations (S1), their names stand in it."""
+    same = len(set(names)) == 1
+    image = axes.imshow(torch.tensor(rows).T, aspect="auto", vmin=0, cmap="viridis")
+    axes.figure.colorbar(image, ax=axes, pad=0.01)
+    axes.set_xticks(range(len(edges)), edges, fontsize=8)
+    axes.set_yticks(range(len(rows[0])), names[0] if same else [f"operation {n + 1}" for n in range(len(rows[0]))])
+    axes.tick_params(axis="y", labelsize=8)
+    for edge, row in enumerate(rows):
+        for operation, weight in enumerate(row):
+            label = f"{weight:.2f}" if same else f"{names[edge][operation].replace('_', ' ', 1)}\n{weight:.2f}"
+            colour = "white" if image.norm(weight) < 0.6 else "black"
+            size = 6 if same else 4.5
+            axes.text(edge, operation, label, ha="center", va="center", fontsize=size, color=colour)
+
+
+def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, genotype: Genotype | None) -> None:
+    """The chosen cells, once they are (Fig. 5), and validation accuracy over the rounds of the selection (Fig. 6)."""
+    figure.set_size_inches(13 if genotype else 8, 8 if genotype else 4)
+    figure.suptitle(title)
+    if genotype:
+        cells, bottom = figure.subfigures(2, 1, height_ratios=[2, 1])
+        left, right = cells.subplots(1, 2)
+        draw_cell(left, genotype.normal, genotype.normal_concat, "normal cell")
+        draw_cell(right, genotype.reduce, genotype.reduce_concat, "reduction cell")
+        axes = bottom.subplots()
+    else:
+        axes = figure.subplots()
+    rounds = [record["round"] for record in records]
+    axes.plot(rounds, [record["valid_accuracy"] for record in records], color=BLUE, marker="o", label="after tuning")
+    dips = [record["discretised_accuracy"] for record in records]
+    axes.plot(rounds, dips, color=ORANGE, linestyle=":", marker="v", label="after discretising")
+    topology = [record["round"] for record in records if any("node" in made for made in record["decisions"])]
+    if topology:
+        axes.axvspan(topology[0] - 0.5, rounds[-1] + 0.5, color=GREY, alpha=0.15, label="topology", linewidth=0)
+    axes.set_xlabel("round of the selection")
+    axes.set_ylabel("validation accuracy (%)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(fontsize=8)
+
+
+def draw_cell(axes: Axes, cell: Sequence[tuple[str, int]], concat: Sequence[int], title: str) -> None:
+    """A cell like those of Fig. 5, operations with parameters in red.
+
+    Every operation has a row of its own, in which its arrow runs straight and its label stands just before the node
+    that it feeds; nodes lie between rows. So no arrow passes through a label that is not its own.
+    """
+    nodes = len(cell) // 2
+    places = {0: (0.0, nodes * 2 * 0.3), 1: (0.0, nodes * 2 * 0.7)}
+    places |= {node: (3.0 * (node - 1), 2.0 * (node - 2) + 0.5) for node in range(2, 2 + nodes)}
+    end = (3.0 * (nodes + 1), places[1 + nodes][1] / 2 + 0.5)
+    colours = ("#444444", "#1f5fa8", "#2a8c55", "#8a4fb5", "#b8860b", "#0e8f9c", "#a34a28")
+
+    def line(points: Sequence[tuple[float, float]], colour: str, style: str = "-") -> None:
+        xs, ys = zip(*points, strict=True)
+        axes.plot(xs, ys, color=colour, linestyle=style, linewidth=1.3, zorder=1, solid_joinstyle="round")
+        head = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", points[-1], points[-2], arrowprops=head, zorder=1)
+
+    for row, (operation, source) in enumerate(cell):
+        node = 2 + row // 2
+        (x0, y0), (x1, y1) = places[source], places[node]
+        colour = colours[source % len(colours)]
+        line([(x0 + 0.3, y0), (x0 + 0.75, row), (x1 - 0.75, row), (x1 - 0.32, y1 + (row % 2 - 0.5) * 0.3)], colour)
+        axes.text(
+            x1 - 1.45, row, operation, ha="center", va="center", fontsize=7.5, zorder=3,
+            color=RED if is_convolution(operation) else "black",
+            bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8},
+        )  # fmt: skip
+    for node in concat:
+        x, y = places[node]
+        line([(x + 0.32, y), (end[0] - 0.9, y), (end[0] - 0.45, end[1])], GREY, "--")
+    labels = {0: "c_{k-2}", 1: "c_{k-1}"} | {node: str(node - 2) for node in range(2, 2 + nodes)}
+    for place, label in [(places[node], label) for node, label in labels.items()] + [(end, "c_{k}")]:
+        width = 0.9 if label.startswith("c") else 0.6
+        shape = FancyBboxPatch(
+            (place[0] - width / 2, place[1] - 0.3), width, 0.6, boxstyle="round,pad=0.02", facecolor="#dde7f3", zorder=4
+        )
+        axes.add_patch(shape)
+        axes.text(*place, f"${label}$", ha="center", va="center", fontsize=9, zorder=5)
+    axes.set_xlim(-0.7, end[0] + 0.7)
+    axes.set_ylim(2 * nodes - 0.3, -0.9)
+    axes.set_title(title, fontsize=11)
+    axes.axis("off")
+
+
+def draw_retraining(figure: Figure, records: list[dict[str, Any]], title: str) -> None:
+    """Training and test accuracy and loss per epoch."""
+    figure.set_size_inches(9, 4)
+    figure.suptitle(title)
+    epochs = [record["epoch"] for record in records]
+    for axes, quantity, unit in zip(figure.subplots(1, 2), ("accuracy", "loss"), (" (%)", " (nats)"), strict=True):
+        for split, colour, style in (("train", ORANGE, "--"), ("test", BLUE, "-")):
+            values = [record[f"{split}_{quantity}"] for record in records]
+            axes.plot(epochs, values, color=colour, linestyle=style, label=split)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(quantity + unit)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend()

@@ -1,0 +1,142 @@
+"""Select an architecture from a trained supernet (Algorithms 1 and 2 of the paper).
+
+    python select.py --ckpt supernet.pt                                            # by perturbation, the paper's way
+    python select.py --ckpt supernet.pt --metric loss --tune-epochs 1
+    python select.py --ckpt supernet.pt --criterion magnitude --tune-epochs 0      # what DARTS does
+
+Writes genotype.json (for retrain.py), genotype.pt (the state, for --resume), genotype.jsonl and genotype.png.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "select":
+    # This file has the name of a module of the standard library and stands before it on the path of the scripts beside
+    # it, so `selectors`, `subprocess` and every DataLoader worker import this file. Hand over the module they mean.
+    from importlib.machinery import PathFinder
+    from importlib.util import module_from_spec
+    from pathlib import Path
+
+    elsewhere = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
+    spec = PathFinder.find_spec("select", elsewhere)
+    sys.modules["select"] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["select"])
+else:
+    import hashlib
+    from collections.abc import Sequence
+    from dataclasses import asdict, fields
+
+    import runs
+    from genotypes import SPACES
+    from ptnas import CRITERIA, SearchSettings, Selection, SelectionSettings, Supernet
+
+
+def parse(argv: Sequence[str] | None):
+    parser = runs.Parser(description=__doc__.split("\n")[0])
+    parser.add_argument("--ckpt", required=True, type=runs.Path, metavar="FILE", help="what train_search.py saved")
+    parser.add_argument("--criterion", choices=tuple(CRITERIA), help="perturbation by default")
+    parser.add_argument("--metric", choices=("accuracy", "loss"), help="what the criterion compares")
+    parser.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after every round of decisions")
+    runs.add_run_options(parser, save="genotype.json")
+    return parser.parse_args(argv)
+
+
+def run(argv: Sequence[str] | None) -> None:
+    args = parse(argv)
+    checkpoint = runs.load_checkpoint(args.ckpt, "supernet")
+    trained = checkpoint["settings"]
+    dataset = args.dataset or trained["dataset"]
+    preset, values = runs.preset("select", args.preset or trained["preset"], dataset)
+    values = runs.overridden(values, args, "criterion", "metric", "tune_epochs")
+    how = SelectionSettings(**values, seed=args.seed)
+    if how.criterion == "magnitude" and trained["alpha"] == "fixed":
+        raise runs.UserError("--criterion magnitude ranks by α, which the search of this supernet kept at 0")
+    settings = {
+        "space": trained["space"],
+        "dataset": runs.dataset_name(dataset),
+        "data": runs.data_folder(args.data) or trained["data"],
+        "preset": preset,
+        "supernet": hashlib.sha256(args.ckpt.read_bytes()).hexdigest()[:16],
+        **asdict(how),
+    }
+    device = runs.set_up(args)
+    result = runs.Run(args.save, "selection", settings, args.resume)
+    if not result.finished:
+        select(result, checkpoint, how, args, device)
+    genotype, found = runs.load_architecture(str(args.save))
+    print(
+        f"genotype {args.save}: validation accuracy {found['valid_accuracy']:.2f}%, "
+        f"before the selection {found['supernet_accuracy']:.2f}%: {genotype}"
+    )
+
+
+def select(result: runs.Run, checkpoint: dict, how: SelectionSettings, args, device) -> None:
+    """Take what is left of the selection and write the genotype."""
+    trained, settings = checkpoint["settings"], result.settings
+    data = runs.load_data(
+        settings["dataset"],
+        settings["data"],
+        device,
+        seed=trained["seed"],
+        image_size=checkpoint["image_size"],
+        limit=trained["limit"],
+        workers=args.workers,
+    )
+    if list(data.classes) != checkpoint["classes"] or data.channels != checkpoint["channels"]:
+        raise runs.UserError(f"{args.ckpt} was trained on images of other classes or channels than {args.dataset} has")
+    search = SearchSettings(**{field.name: trained[field.name] for field in fields(SearchSettings)})
+    space = SPACES[trained["space"]]
+    supernet = Supernet(
+        space, search.layers, search.channels, len(data.classes), data.channels, search.alpha == "fixed"
+    ).to(device)
+    runs.load_state(supernet, checkpoint["state"]["bilevel"]["supernet"], args.ckpt)
+    train, valid = data.halves(trained["seed"])
+    selection = Selection(supernet, search, how, train, valid)
+
+    runs.announce(settings | {"image_size": data.image_size, "device": device})
+    if not checkpoint["finished"]:
+        print(f"note: the search that wrote {args.ckpt} is not finished", file=sys.stderr)
+    passes = 1 if search.alpha == "fixed" else 2 if search.order == 1 else 5
+    trained_on = selection.total * how.tune_epochs * passes * len(train)
+    masks = sum(len(space.candidates(kind, edge)) for kind in space.cell_types for edge in range(len(space.edges)))
+    runs.warn_if_long(
+        device, settings["preset"], lambda: runs.seconds_needed(supernet, data, trained_on, masks * len(valid))
+    )
+    title = f"{space.name}, {how.criterion}" + (f" by {how.metric}" if how.criterion != "magnitude" else "")
+
+    def complete(records: list[dict]) -> None:
+        genotype = supernet.genotype()
+        runs.write_json(
+            args.save,
+            {
+                "schema": runs.SCHEMA,
+                **settings,
+                "image_size": data.image_size,
+                "channels": data.channels,
+                "search": trained,
+                "supernet_accuracy": checkpoint["records"][-1]["valid_accuracy"],
+                "valid_accuracy": records[-1]["valid_accuracy"],
+                "genotype": genotype.to_json(),
+                "text": str(genotype),
+                "decisions": selection.decisions,
+            },
+        )
+
+    result.loop(
+        selection,
+        "round",
+        show=lambda record: f"validation accuracy {record['valid_accuracy']:.2f}%",
+        draw=lambda figure, records: runs.draw_selection(
+            figure, records, title, supernet.genotype() if result.finished else None
+        ),
+        complete=complete,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return runs.command("select.py", run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Train a supernet: bilevel (DARTS, first or second order) or with α fixed at zero (Sec. 6.3 of the paper).
+
+    python train_search.py --space s2                               # embedded digits, minutes on a laptop
+    python train_search.py --space s2 --alpha fixed
+    python train_search.py --space s2 --dataset cifar10             # the paper's setting: use a GPU
+    python train_search.py --space darts --dataset my_images --preset laptop --save mine.pt
+
+Writes supernet.pt (for select.py), supernet.jsonl and supernet.png.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import runs
+from genotypes import SPACES
+from ptnas import Search, SearchSettings, Supernet
+
+
+def parse(argv: Sequence[str] | None):
+    parser = runs.Parser(description=__doc__.split("\n")[0])
+    parser.add_argument("--space", required=True, choices=tuple(SPACES))
+    parser.add_argument("--alpha", choices=("bilevel", "fixed"), help="bilevel by default")
+    parser.add_argument("--order", type=int, choices=(1, 2), help="of the α gradient, 1 by default")
+    parser.add_argument("--alpha-lr", type=runs.positive, metavar="X", help="learning rate of α")
+    runs.add_training_options(parser)
+    runs.add_run_options(parser, save="supernet.pt")
+    return parser.parse_args(argv)
+
+
+def run(argv: Sequence[str] | None) -> None:
+    args = parse(argv)
+    dataset = args.dataset or "digits"
+    if dataset == "imagenet":
+        raise runs.UserError("imagenet is for retraining; search on one of the others or on a folder of images")
+    preset, values = runs.preset("search", args.preset, dataset)
+    flags = ("layers", "channels", "epochs", "batch_size", "lr", "alpha", "order", "alpha_lr", "limit", "image_size")
+    values = runs.overridden(values, args, *flags)
+    limit, image_size = values.pop("limit", None), values.pop("image_size", None)
+    search = SearchSettings(**values)
+    if search.layers < 3:
+        raise runs.UserError("argument --layers: a supernet with both kinds of cell needs 3 cells at least")
+    settings = {
+        "space": args.space,
+        "dataset": runs.dataset_name(dataset),
+        "data": runs.data_folder(args.data),
+        "preset": preset,
+        "seed": args.seed,
+        "limit": limit,
+        "image_size": image_size,
+        **asdict(search),
+    }
+    device = runs.set_up(args)
+    result = runs.Run(args.save, "supernet", settings, args.resume)
+    if not result.finished:
+        train(result, search, args, device)
+    accuracy = result.records[-1]["valid_accuracy"]
+    print(f"supernet {args.save}: space {args.space}, {search.epochs} epochs, validation accuracy {accuracy:.2f}%")
+
+
+def train(result: runs.Run, search: SearchSettings, args, device) -> None:
+    """Take what is left of the search."""
+    settings, space = result.settings, SPACES[args.space]
+    data = runs.load_data(
+        settings["dataset"],
+        settings["data"],
+        device,
+        seed=args.seed,
+        image_size=settings["image_size"],
+        limit=settings["limit"],
+        workers=args.workers,
+    )
+    runs.announce(settings | {"image_size": data.image_size, "device": device})
+    halves = data.halves(args.seed)
+    runs.seed_step(args.seed)
+    supernet = Supernet(
+        space, search.layers, search.channels, len(data.classes), data.channels, search.alpha == "fixed"
+    )
+    passes = 1 if search.alpha == "fixed" else 2 if search.order == 1 else 5
+    trained, evaluated = (search.epochs * count for count in (passes * len(halves[0]), len(halves[1])))
+    runs.warn_if_long(device, settings["preset"], lambda: runs.seconds_needed(supernet, data, trained, evaluated))
+    result.loop(
+        Search(supernet.to(device), search, *halves),
+        "epoch",
+        show=lambda record: f"validation accuracy {record['valid_accuracy']:.2f}%",
+        draw=lambda figure, records: runs.draw_search(figure, records, space),
+        extra={"classes": list(data.classes), "channels": data.channels, "image_size": data.image_size},
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return runs.command("train_search.py", run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
