@@ -776,27 +776,28 @@ def draw_search(figure: Figure, records: list[dict[str, Any]], space: Space) -> 
     for axes, (cell_type, rows) in zip(maps, records[-1]["weights"].items(), strict=True):
         _draw_weights(axes, rows, space.operations[cell_type], edges)
         axes.set_title(f"softmax(α), {cell_type} cell", fontsize=10)
+        axes.set_xlabel("edge (input node→output node)", fontsize=8)
 
 
 def _draw_weights(axes: Axes, rows: list[list[float]], names: Sequence[Sequence[str]], edges: Sequence[str]) -> None:
     """A heat map with an edge in each column; where edges differ in their operations (S1), their names stand in it."""
     same = len(set(names)) == 1
-    image = axes.imshow(torch.tensor(rows).T, aspect="auto", vmin=0, cmap="viridis")
+    image = axes.imshow(torch.tensor(rows).T, aspect="auto", vmin=0, vmax=2 / len(rows[0]), cmap="cividis")
     axes.figure.colorbar(image, ax=axes, pad=0.01)
     axes.set_xticks(range(len(edges)), edges, fontsize=8)
     axes.set_yticks(range(len(rows[0])), names[0] if same else [f"operation {n + 1}" for n in range(len(rows[0]))])
     axes.tick_params(axis="y", labelsize=8)
     for edge, row in enumerate(rows):
         for operation, weight in enumerate(row):
-            label = f"{weight:.2f}" if same else f"{names[edge][operation].replace('_', ' ', 1)}\n{weight:.2f}"
+            name = "" if same else names[edge][operation].replace("_", "\n", 1) + "\n"
             colour = "white" if image.norm(weight) < 0.6 else "black"
-            size = 6 if same else 4.5
-            axes.text(edge, operation, label, ha="center", va="center", fontsize=size, color=colour)
+            size = 6 if same else 5.5
+            axes.text(edge, operation, f"{name}{weight:.3f}", ha="center", va="center", fontsize=size, color=colour)
 
 
 def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, genotype: Genotype | None) -> None:
     """The chosen cells, once they are (Fig. 5), and validation accuracy over the rounds of the selection (Fig. 6)."""
-    figure.set_size_inches(13 if genotype else 8, 8 if genotype else 4)
+    figure.set_size_inches(15 if genotype else 8, 8 if genotype else 4)
     figure.suptitle(title)
     if genotype:
         cells, bottom = figure.subfigures(2, 1, height_ratios=[2, 1])
@@ -827,8 +828,8 @@ def draw_cell(axes: Axes, cell: Sequence[tuple[str, int]], concat: Sequence[int]
     """
     nodes = len(cell) // 2
     places = {0: (0.0, nodes * 2 * 0.3), 1: (0.0, nodes * 2 * 0.7)}
-    places |= {node: (3.0 * (node - 1), 2.0 * (node - 2) + 0.5) for node in range(2, 2 + nodes)}
-    end = (3.0 * (nodes + 1), places[1 + nodes][1] / 2 + 0.5)
+    places |= {node: (3.5 * (node - 1) + 0.3, 2.0 * (node - 2) + 0.5) for node in range(2, 2 + nodes)}
+    end = (3.5 * (nodes + 1) - 0.7, places[1 + nodes][1] / 2 + 0.25)
     colours = ("#444444", "#1f5fa8", "#2a8c55", "#8a4fb5", "#b8860b", "#0e8f9c", "#a34a28")
 
     def line(points: Sequence[tuple[float, float]], colour: str, style: str = "-") -> None:
@@ -843,7 +844,7 @@ def draw_cell(axes: Axes, cell: Sequence[tuple[str, int]], concat: Sequence[int]
         colour = colours[source % len(colours)]
         line([(x0 + 0.3, y0), (x0 + 0.75, row), (x1 - 0.75, row), (x1 - 0.32, y1 + (row % 2 - 0.5) * 0.3)], colour)
         axes.text(
-            x1 - 1.45, row, operation, ha="center", va="center", fontsize=7.5, zorder=3,
+            x1 - 1.75, row, operation, ha="center", va="center", fontsize=7.5, zorder=3,
             color=RED if is_convolution(operation) else "black",
             bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8},
         )  # fmt: skip

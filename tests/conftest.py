@@ -1,0 +1,85 @@
+"""What several tests need. One thread: the networks here are too small for more."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+from PIL import Image
+
+from genotypes import SPACES
+from ptnas import Supernet
+
+ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(1)
+settings.register_profile("ptnas", deadline=None, max_examples=25, derandomize=True, database=None)
+settings.load_profile("ptnas")
+
+
+class Batches:
+    """A data set in memory, as `ptnas.Data` describes it, without augmentation."""
+
+    def __init__(self, images, labels):
+        self.images, self.labels = images, labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def batches(self, size, epoch):
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(epoch))
+        for part in torch.tensor_split(order, -(-len(order) // size)):
+            yield self.images[part], self.labels[part]
+
+    def clean(self, size):
+        for part in torch.tensor_split(torch.arange(len(self)), -(-len(self) // size)):
+            yield self.images[part], self.labels[part]
+
+
+def make_supernet(space="s2", layers=3, channels=4, classes=3, image_channels=1, fixed_alpha=False, seed=0, spread=1.0):
+    """A small supernet in double precision whose α differ clearly."""
+    torch.manual_seed(seed)
+    space = SPACES[space] if isinstance(space, str) else space
+    supernet = Supernet(space, layers, channels, classes, image_channels, fixed_alpha).double()
+    if not fixed_alpha:
+        with torch.no_grad():
+            for alpha in supernet.alpha_parameters():
+                alpha.copy_(spread * torch.randn_like(alpha))
+    return supernet
+
+
+def make_images(count=12, size=8, channels=1, classes=3, seed=0, dtype=torch.double):
+    """Images of a pattern per class, with noise on it, and their labels."""
+    generator = torch.Generator().manual_seed(seed)
+    patterns = torch.randn(classes, channels, size, size, generator=torch.Generator().manual_seed(7))
+    labels = torch.arange(count) % classes
+    images = patterns[labels] + 0.3 * torch.randn(count, channels, size, size, generator=generator)
+    return images.to(dtype), labels
+
+
+def load_script(name):
+    """A script of the project as a module, under a name that shadows nothing."""
+    spec = importlib.util.spec_from_file_location(f"command_{name}", ROOT / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_image_folder(root, size=8, count=6, classes=("apple", "pear"), mode="RGB", parts=("train", "test")):
+    """A folder in torchvision's ImageFolder layout, PNG."""
+    generator = torch.Generator().manual_seed(0)
+    for part in parts:
+        for value, name in enumerate(classes):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = torch.randint(0, 100, (size, size, 3), generator=generator) + 120 * value
+                Image.fromarray(pixels.to(torch.uint8).numpy()).convert(mode).save(folder / f"{index}.png")
+    return root
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    return write_image_folder(tmp_path / "images")

@@ -1,0 +1,255 @@
+"""The supernet against the plain reference, and the three verbs of presence."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from genotypes import SPACES, Space
+from ptnas import Noise, Supernet, Zero
+from tests.conftest import make_images, make_supernet
+from tests.reference import ReferenceSupernet
+
+spaces = st.sampled_from(sorted(SPACES))
+
+
+def cases(supernet):
+    """Every (cell type, edge, operation) of a supernet."""
+    return [
+        (cell_type, edge, operation)
+        for cell_type, rows in supernet.space.operations.items()
+        for edge, names in enumerate(rows)
+        for operation in range(len(names))
+    ]
+
+
+def change_at_random(supernet, draw):
+    """Decide, prune and thin out some edges."""
+    for cell_type, rows in supernet.space.operations.items():
+        for edge, names in enumerate(rows):
+            match draw(st.sampled_from(("keep", "keep", "decide", "prune", "thin"))):
+                case "decide":
+                    supernet.decide(cell_type, edge, draw(st.integers(0, len(names) - 1)))
+                case "prune":
+                    supernet.prune(cell_type, edge)
+                case "thin":
+                    presence = supernet.presence[cell_type][edge]
+                    supernet.presence[cell_type][edge] = presence._replace(operations=presence.operations[1:])
+
+
+@pytest.mark.parametrize("size", [8, 9, 11])
+@pytest.mark.parametrize("space", sorted(SPACES))
+def test_the_supernet_equals_the_plain_reference_in_logits_and_gradients(space, size):
+    supernet = make_supernet(space, image_channels=2)
+    reference = ReferenceSupernet.like(supernet, 3, 4, 3, 2)
+    images, labels = make_images(6, size, channels=2)
+    ours, theirs = supernet(images, batch=3), reference(images, supernet.presence, batch=3)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [
+        torch.autograd.grad(nn.functional.cross_entropy(logits, labels), list(network.parameters()))
+        for logits, network in ((ours, supernet), (theirs, reference))
+    ]
+    for mine, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+@given(space=spaces, data=st.data())
+def test_whatever_is_masked_decided_and_pruned_the_supernet_equals_the_reference(space, data):
+    supernet = make_supernet(space)
+    reference = ReferenceSupernet.like(supernet, 3, 4, 3, 1)
+    change_at_random(supernet, data.draw)
+    images, labels = make_images(5)
+    ours, theirs = supernet(images), reference(images, supernet.presence)
+    torch.testing.assert_close(ours, theirs)
+    w = supernet.classifier.weight, supernet.stem[0].weight
+    other_w = reference.linear.weight, reference.stem_conv.weight
+    loss, other_loss = (nn.functional.cross_entropy(logits, labels) for logits in (ours, theirs))
+    gradients = torch.autograd.grad(loss, w, allow_unused=True, materialize_grads=True)
+    other_gradients = torch.autograd.grad(other_loss, other_w, allow_unused=True, materialize_grads=True)
+    for mine, other in zip(gradients, other_gradients, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+@given(space=spaces, data=st.data())
+def test_masking_an_operation_equals_removing_it(space, data):
+    supernet = make_supernet(space)
+    cell_type, edge, operation = data.draw(st.sampled_from(cases(supernet)))
+    removed = copy.deepcopy(supernet)
+    for cell in removed.cells:
+        if cell.cell_type == cell_type:
+            cell.edges[edge].operations[operation] = Zero(cell.edges[edge].stride)
+    images, _ = make_images()
+    with supernet.mask(cell_type, edge, operation):
+        masked = supernet(images)
+    torch.testing.assert_close(masked, removed(images))
+    before = make_supernet(space)
+    assert torch.equal(supernet(images), before(images)), "a mask leaves nothing behind"
+
+
+@given(space=spaces, data=st.data())
+def test_masks_of_different_edges_commute(space, data):
+    supernet = make_supernet(space)
+    pick = st.sampled_from(cases(supernet))
+    a = data.draw(pick)
+    b = data.draw(pick.filter(lambda other: other[:2] != a[:2]))
+    images, _ = make_images()
+    results = []
+    for first, second in ((a, b), (b, a)):
+        with supernet.mask(*first), supernet.mask(*second):
+            results.append(supernet(images))
+    assert torch.equal(*results)
+
+
+def test_a_mask_ends_with_an_exception_too():
+    supernet = make_supernet()
+    before = copy.deepcopy(supernet.presence)
+    with pytest.raises(RuntimeError), supernet.mask("normal", 0, 1):
+        raise RuntimeError
+    assert supernet.presence == before
+
+
+@pytest.mark.parametrize("space", sorted(SPACES))
+def test_a_decided_edge_equals_its_operation_alone(space):
+    supernet = make_supernet(space)
+    cell = supernet.cells[0]
+    x = torch.randn(4, 4, 8, 8, dtype=torch.double)
+    weights = supernet.weights()["normal"]
+    for edge, operation in itertools.product((0, 5, 13), range(len(supernet.space.operations["normal"][0]))):
+        supernet.decide("normal", edge, operation)
+        mixed = cell.edges[edge](x, weights[edge], supernet.presence["normal"][edge])
+        if supernet.space.operations["normal"][edge][operation] == "none":
+            assert mixed is None
+        else:
+            assert torch.equal(mixed, cell.edges[edge].operations[operation](x))
+
+
+def test_the_weights_of_what_remains_are_not_renormalised():
+    supernet = make_supernet("s2")
+    x = torch.randn(4, 4, 8, 8, dtype=torch.double)
+    edge, weights = supernet.cells[0].edges[0], supernet.weights()["normal"][0]
+    with supernet.mask("normal", 0, 1):  # sep_conv_3x3: skip_connect remains
+        assert torch.equal(edge(x, weights, supernet.presence["normal"][0]), weights[0] * x)
+
+
+def test_what_is_absent_is_not_computed():
+    supernet = make_supernet("s2")
+    computed = []
+    operation = supernet.cells[0].edges[3].operations[1]
+    operation.register_forward_hook(lambda *_: computed.append(True))
+    images, _ = make_images()
+    with supernet.mask("normal", 3, 1):
+        supernet(images)
+    assert not computed
+    supernet(images)
+    assert computed
+
+
+def test_what_noise_draws_does_not_depend_on_what_is_masked():
+    supernet = make_supernet("s4")
+    draws = {}
+    for place, noise in enumerate(supernet.noises):
+        noise.register_forward_hook(lambda _, __, out, place=place: draws.setdefault(place, []).append(out))
+    images, _ = make_images()
+    supernet(images, batch=5)
+    with supernet.mask("normal", 2, 0), supernet.mask("reduce", 4, 1), supernet.mask("normal", 7):
+        supernet(images, batch=5)
+    pairs = [pair for pair in draws.values() if len(pair) == 2]
+    assert len(pairs) > len(supernet.noises) - 5
+    assert all(torch.equal(*pair) for pair in pairs)
+    first = [drawn[0] for drawn in draws.values() if drawn[0].shape == draws[0][0].shape]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(first, 2)), "every place draws its own"
+    supernet(images, batch=6)
+    assert not torch.equal(draws[0][0], draws[0][-1]), "every batch has its own draws"
+
+
+def test_noise_is_standard_normal_whatever_the_input():
+    noise = Noise(stride=2)
+    draw = noise(1e6 * torch.ones(64, 8, 9, 9))
+    assert draw.shape == (64, 8, 5, 5)
+    assert abs(draw.mean()) < 0.05
+    assert abs(draw.std() - 1) < 0.05
+
+
+def test_a_supernet_has_no_running_statistics_and_only_the_stem_is_affine():
+    supernet = Supernet(SPACES["darts"], 5, 4, 10)
+    norms = [module for module in supernet.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all(norm.running_mean is None for norm in norms)
+    assert [norm for norm in norms if norm.affine] == [supernet.stem[1]]
+    images = torch.randn(8, 3, 8, 8)
+    assert torch.equal(supernet.eval()(images), supernet.train()(images))
+
+
+def test_pooling_is_followed_by_a_norm_in_the_supernet():
+    supernet = make_supernet("darts")
+    for index, name in enumerate(SPACES["darts"].operations["normal"][0]):
+        operation = supernet.cells[0].edges[0].operations[index]
+        assert ("pool" in name) == isinstance(
+            operation[-2] if isinstance(operation, nn.Sequential) else None, nn.MaxPool2d | nn.AvgPool2d
+        )
+
+
+def test_fixed_alpha_is_zero_exactly_and_gives_uniform_weights():
+    supernet = make_supernet("darts", fixed_alpha=True)
+    for alpha, weights in zip(supernet.alpha_parameters(), supernet.weights().values(), strict=True):
+        assert not alpha.any()
+        assert not alpha.requires_grad
+        torch.testing.assert_close(weights, torch.full_like(weights, 1 / 7))
+
+
+def test_cells_at_a_third_and_two_thirds_reduce():
+    supernet = Supernet(SPACES["s2"], 8, 4, 10)
+    assert [cell.cell_type for cell in supernet.cells].count("reduce") == 2
+    assert [supernet.cells[layer].cell_type for layer in (2, 5)] == ["reduce", "reduce"]
+
+
+def test_the_state_of_a_supernet_includes_its_presence():
+    supernet, other = make_supernet(seed=0), make_supernet(seed=1)
+    supernet.decide("normal", 3, 1)
+    supernet.prune("reduce", 7)
+    other.load_state_dict(supernet.state_dict())
+    images, _ = make_images()
+    assert other.presence == supernet.presence
+    assert torch.equal(other(images), supernet(images))
+
+
+def test_a_space_is_data_also_for_cells_that_nobody_published():
+    space = Space(
+        "mine",
+        edges=((0, 2), (1, 2), (2, 3)),
+        operations=dict.fromkeys(("normal", "reduce"), (("noise", "skip_connect"),) * 3),
+        topology=True,
+        none_allowed=False,
+    )
+    supernet = Supernet(space, 3, 4, 3, 1)
+    assert supernet(torch.randn(4, 1, 8, 8)).shape == (4, 3)
+
+
+def test_a_cell_compiles_as_one_graph():
+    """No read-back from the device and no graph break in the forward pass of a cell."""
+    supernet = Supernet(SPACES["darts"], 3, 4, 3, 1)
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    cell = torch.compile(supernet.cells[0], backend=count, fullgraph=True)
+    x, weights = torch.randn(4, 12, 8, 8), supernet.weights()["normal"]
+    torch.testing.assert_close(
+        cell(x, x, weights, supernet.presence["normal"]),
+        supernet.cells[0](x, x, weights, supernet.presence["normal"]),
+    )
+    assert len(graphs) == 1
+
+
+def test_the_forward_pass_runs_without_data_on_the_meta_device():
+    """Nothing is read back from the device: on `meta` there is nothing to read."""
+    with torch.device("meta"):
+        supernet = Supernet(SPACES["darts"], 3, 4, 3, 1)
+        assert supernet(torch.empty(4, 1, 8, 8)).shape == (4, 3)
