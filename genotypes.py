@@ -173,9 +173,11 @@ class Genotype(NamedTuple):
             raise ValueError("not of the form Genotype(normal=[...], normal_concat=..., ...)") from None
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
             raise ValueError("not of the form Genotype(normal=[...], normal_concat=..., ...)")
+        if len(call.args) > len(Genotype._fields):
+            raise ValueError(f"more than the fields {', '.join(Genotype._fields)}")
         fields = dict(zip(Genotype._fields, call.args, strict=False))
         for keyword in call.keywords:
-            if keyword.arg in fields or len(call.args) > len(Genotype._fields):
+            if keyword.arg in fields:
                 raise ValueError(f"field {keyword.arg} is given twice")
             fields[keyword.arg] = keyword.value
         return Genotype.from_json({name: _literal(node) for name, node in fields.items()})

@@ -470,11 +470,15 @@ class Bilevel:
         meter = Meter()
         validation = _endless(valid, self.settings.batch_size, epoch)
         for batch in train.batches(self.settings.batch_size, epoch):
-            if not self.supernet.fixed_alpha:
+            if self._alpha_matters():
                 self.alpha_step(batch, next(validation))
             meter.add(self.w_step(batch), batch[1])
             self.steps += 1
         return meter.read()
+
+    def _alpha_matters(self) -> bool:
+        undecided = any(self.supernet.undecided(cell_type) for cell_type in self.supernet.space.cell_types)
+        return undecided and not self.supernet.fixed_alpha
 
     def alpha_step(self, train: Batch, valid: Batch) -> None:
         gradient = self.alpha_gradient(train, valid) if self.settings.order == 1 else self.unrolled(train, valid)
@@ -493,7 +497,7 @@ class Bilevel:
 
     def alpha_gradient(self, train: Batch, valid: Batch) -> Sequence[Tensor]:
         """First order: the gradient of L_val(w, α) in α; `train` plays no part."""
-        return torch.autograd.grad(self._loss(valid)[1], self.alpha)
+        return torch.autograd.grad(self._loss(valid)[1], self.alpha, allow_unused=True)
 
     def unrolled(self, train: Batch, valid: Batch) -> Sequence[Tensor]:
         """Second order: the gradient in α of L_val(w', α), where w' = w - ξ (momentum · buffer + ∇L_train + decay · w)

@@ -54,8 +54,8 @@ DATASETS = ("digits", "cifar10", "cifar100", "svhn", "imagenet")
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "search": {
         "paper": {},
-        "laptop": {"layers": 3, "channels": 8, "epochs": 20, "lr": 0.1, "limit": 2000},
-        "laptop digits": {"layers": 3, "epochs": 30, "lr": 0.1},
+        "laptop": {"layers": 3, "channels": 8, "epochs": 20, "lr": 0.1, "alpha_lr": 3e-3, "limit": 2000},
+        "laptop digits": {"layers": 3, "epochs": 30, "alpha_lr": 3e-3},
     },
     "select": {
         "paper": {},

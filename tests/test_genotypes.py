@@ -1,0 +1,131 @@
+"""Spaces, published cells, and genotypes as text and JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genotypes import OPERATIONS, PUBLISHED, SPACES, Genotype
+
+
+@st.composite
+def cells(draw):
+    nodes = draw(st.integers(1, 6))
+    cell = []
+    for node in range(2, 2 + nodes):
+        pair = st.tuples(st.sampled_from(sorted(OPERATIONS)), st.integers(0, node - 1))
+        cell += [draw(pair), draw(pair)]
+    concat = draw(st.lists(st.integers(2, 1 + nodes), min_size=1, unique=True))
+    return tuple(cell), tuple(concat)
+
+
+genotypes = st.builds(lambda normal, reduce: Genotype(*normal, *reduce), cells(), cells())
+
+
+@given(genotypes)
+def test_a_genotype_survives_text_and_json(genotype):
+    assert Genotype.from_text(str(genotype)) == genotype
+    assert Genotype.from_json(json.loads(json.dumps(genotype.to_json()))) == genotype
+
+
+def test_the_text_of_darts_is_read_in_the_forms_in_which_it_is_printed():
+    pairs = "[('sep_conv_3x3', 1), ('skip_connect', 0)]"
+    wanted = Genotype(
+        (("sep_conv_3x3", 1), ("skip_connect", 0)), (2,), (("sep_conv_3x3", 1), ("skip_connect", 0)), (2,)
+    )
+    for text in (
+        f"Genotype(normal={pairs}, normal_concat=range(2, 3), reduce={pairs}, reduce_concat=range(2, 3))",
+        f"Genotype(normal={pairs}, normal_concat=[2], reduce={pairs}, reduce_concat=list(range(2, 3)))",
+        f"  Genotype({pairs}, (2,), reduce_concat=[2],\n reduce={pairs.replace('(', '[').replace(')', ']')})\n",
+    ):
+        assert Genotype.from_text(text) == wanted
+
+
+BAD_TEXTS = {
+    "no genotype": "print('hello')",
+    "not python": "Genotype(normal=[",
+    "a call in it": "Genotype(normal=__import__('os').getcwd(), normal_concat=[2], reduce=[], reduce_concat=[2])",
+    "an attribute in it": "Genotype(normal=[('a'.upper, 1)]*2, normal_concat=[2], reduce=[], reduce_concat=[2])",
+    "a field too few": "Genotype(normal=[('none', 0), ('none', 1)], normal_concat=[2])",
+    "a field too many": str(PUBLISHED["DARTS_V2"]).replace("Genotype(", "Genotype(extra=1, "),
+    "a field twice": str(PUBLISHED["DARTS_V2"]).replace("Genotype(", "Genotype(1, "),
+    "unpacking": "Genotype(**{'normal': 1})",
+    "five positions": str(PUBLISHED["DARTS_V2"])
+    .replace("normal=", "")
+    .replace("normal_concat=", "")
+    .replace("reduce=", "")
+    .replace("reduce_concat=", "")
+    .replace("))", "), 5)"),
+    "an endless range": str(PUBLISHED["DARTS_V2"]).replace("range(2, 6)", "range(10**12)"),
+    "too long": "Genotype(" + " " * 30_000 + ")",
+    "too deep": "Genotype(" + "[" * 9_000 + ")",
+    "unknown operation": str(PUBLISHED["DARTS_V2"]).replace("dil_conv_3x3", "dil_conv_9x9"),
+    "a node feeding itself": str(PUBLISHED["DARTS_V2"]).replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', 5)"),
+    "negative input": str(PUBLISHED["DARTS_V2"]).replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', -1)"),
+    "bool as input": str(PUBLISHED["DARTS_V2"]).replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', True)"),
+    "concat out of range": str(PUBLISHED["DARTS_V2"]).replace("range(2, 6)", "range(2, 7)"),
+    "concat empty": str(PUBLISHED["DARTS_V2"]).replace("range(2, 6)", "[]"),
+    "concat twice the same": str(PUBLISHED["DARTS_V2"]).replace("range(2, 6)", "[2, 2]"),
+    "unhashable operation": str(PUBLISHED["DARTS_V2"]).replace("'dil_conv_3x3'", "['dil_conv_3x3']"),
+}
+
+
+@pytest.mark.parametrize("text", BAD_TEXTS.values(), ids=BAD_TEXTS.keys())
+def test_a_bad_genotype_is_refused(text):
+    with pytest.raises(ValueError, match=r"\w"):
+        Genotype.from_text(text)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_parsed_or_refused(text):
+    for attempt in (text, f"Genotype({text})"):
+        try:
+            Genotype.from_text(attempt)
+        except ValueError as error:
+            assert str(error)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), lambda x: st.lists(x, max_size=3)))
+def test_any_json_is_a_genotype_or_refused(value):
+    for attempt in (value, dict.fromkeys(Genotype._fields, value)):
+        with pytest.raises(ValueError, match=r"\w"):
+            Genotype.from_json(attempt)
+
+
+def test_all_published_cells_are_well_formed():
+    assert len(PUBLISHED) == 72
+    for genotype in PUBLISHED.values():
+        assert Genotype.from_json(genotype.to_json()) == genotype
+    assert len(PUBLISHED["NASNET_A"].normal) == len(PUBLISHED["AMOEBANET_A"].reduce) == 10
+    assert PUBLISHED["NASNET_A"].reduce_concat == (4, 5, 6)
+
+
+def test_spaces_are_those_of_the_paper():
+    assert set(SPACES) == {"darts", "darts+none", "s1", "s2", "s3", "s4"}
+    for space in SPACES.values():
+        assert space.edges[:5] == ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+        assert len(space.edges) == 14
+        assert space.nodes == (2, 3, 4, 5)
+        assert space.topology
+        assert not space.none_allowed
+        for rows in space.operations.values():
+            assert len(rows) == 14
+            assert all(set(names) <= set(OPERATIONS) and len(names) == len(rows[0]) for names in rows)
+    assert SPACES["s2"].operations["normal"][0] == ("skip_connect", "sep_conv_3x3")
+    assert SPACES["s3"].operations["reduce"][9] == ("none", "skip_connect", "sep_conv_3x3")
+    assert SPACES["s4"].operations["normal"][13] == ("noise", "sep_conv_3x3")
+    assert SPACES["s1"].operations["normal"][3] == ("skip_connect", "sep_conv_3x3")
+    assert SPACES["s1"].operations["reduce"][0] == ("max_pool_3x3", "avg_pool_3x3")
+    assert len(SPACES["darts"].operations["normal"][0]) == 7
+    assert SPACES["darts+none"].operations["normal"][0][0] == "none"
+
+
+def test_none_is_no_candidate_on_darts_like_spaces():
+    for space in SPACES.values():
+        for cell_type, rows in space.operations.items():
+            for edge, names in enumerate(rows):
+                wanted = [index for index, name in enumerate(names) if name != "none"]
+                assert space.candidates(cell_type, edge) == wanted
