@@ -237,16 +237,25 @@ class ImageFiles(Dataset):
 
     def __getitem__(self, key: tuple[int, int | None]) -> Tensor:
         index, epoch = key
-        try:
-            with Image.open(self.paths[index]) as file:
-                image = file.convert(self.mode)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"cannot read the image {self.paths[index]}: {error}") from None
+        image = decode(self.paths[index], self.mode)
         if epoch is None or self.vary is None:
             return v2.functional.pil_to_tensor(self.fit(image))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(self.seed, epoch, index))
             return v2.functional.pil_to_tensor(self.vary(image))
+
+
+def decode(path: str, mode: str | None) -> Image.Image:
+    """The image in a file, in this mode, or only its header if the mode is None. Raises UserError."""
+    try:
+        with Image.open(path) as file:
+            if mode is None:
+                return file
+            if file.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
+                return file.point(lambda value: value / 256).convert("L").convert(mode)
+            return file.convert(mode)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"cannot read the image {path}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -486,12 +495,9 @@ def _look_at(samples: Sequence[tuple[str, int]]) -> tuple[str, int]:
     if they are squares of 8 to 64 pixels, else 32."""
     grey, sizes = True, set()
     for path, _ in samples[:: math.ceil(len(samples) / 2000)]:
-        try:
-            with Image.open(path) as image:
-                grey = grey and image.mode in ("1", "L")
-                sizes.add(image.size)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"cannot read the image {path}: {error}") from None
+        image = decode(path, mode=None)
+        grey = grey and image.mode in ("1", "L")
+        sizes.add(image.size)
     width, height = sizes.pop()
     own = width if not sizes and width == height and 8 <= width <= 64 else 32
     return "L" if grey else "RGB", own
@@ -523,7 +529,7 @@ def _shape(source: Tensor | ImageFiles) -> tuple[int, int]:
 def _statistics(source: Tensor | ImageFiles, indices: Tensor, workers: int) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel, (C, 1, 1) each, of these images, of 2,000 of them if they are files."""
     if not isinstance(source, Tensor):
-        parts = torch.tensor_split(indices[:: math.ceil(len(indices) / 2000)], 20)
+        parts = indices[:: math.ceil(len(indices) / 2000)].split(100)
         source = torch.cat(list(read_files(source, parts, None, workers, torch.device("cpu"))))
         indices = torch.arange(len(source))
     channels = source[indices.to(source.device)].transpose(0, 1).flatten(1)

@@ -1,0 +1,319 @@
+"""Data sets and what is done to images."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import datasets
+
+import runs
+from runs import UserError, load_data, random_crop, random_cutout, random_flip
+from tests.conftest import write_image_folder
+
+CPU = torch.device("cpu")
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# ------------------------------------------------------------------------------------------------------ batches
+
+
+@given(count=st.integers(4, 60), size=st.integers(2, 40))
+def test_batches_are_of_nearly_equal_size_and_hold_every_image_once(count, size):
+    images = torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(count, 1, 2, 2)
+    one = torch.ones(1, 1, 1)
+    split = runs.Images(images, torch.arange(count), torch.arange(count), 0 * one, one)
+    for batches in (list(split.batches(size, epoch=0)), list(split.clean(size))):
+        sizes = [len(labels) for _, labels in batches]
+        assert max(sizes) <= size
+        assert max(sizes) - min(sizes) <= 1
+        assert min(sizes) > 1 or size == 2, "no batch of a single image: a norm would fail on it"
+        seen = torch.cat([labels for _, labels in batches])
+        assert sorted(seen.tolist()) == list(range(count))
+        assert torch.equal(torch.cat([x for x, _ in batches])[:, 0, 0, 0], seen.float())
+    assert torch.equal(torch.cat([labels for _, labels in split.clean(size)]), torch.arange(count))
+
+
+def test_what_is_drawn_depends_on_seed_and_epoch_alone():
+    data = load_data("digits", None, CPU, seed=3)
+    first = [x for x, _ in data.train.batches(100, epoch=4)]
+    list(data.train.batches(100, epoch=5))
+    again = [x for x, _ in data.train.batches(100, epoch=4)]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    other = [x for x, _ in data.train.batches(100, epoch=5)]
+    assert not torch.equal(first[0], other[0])
+    seed = next(load_data("digits", None, CPU, seed=4).train.batches(100, epoch=4))[0]
+    assert not torch.equal(first[0], seed)
+
+
+def test_digits_are_split_into_halves_that_share_nothing():
+    data = load_data("digits", None, CPU, seed=0)
+    train, valid = data.halves(seed=0)
+    assert (len(train), len(valid), len(data.test)) == (718, 719, 360)
+    assert not set(train.indices.tolist()) & set(valid.indices.tolist())
+    assert data.classes == tuple("0123456789")
+    assert (data.channels, data.image_size) == (1, 8)
+    other, _ = data.halves(seed=1)
+    assert set(train.indices.tolist()) != set(other.indices.tolist())
+    images = torch.cat([images for images, _ in data.train.clean(500)])
+    assert images.mean().item() == pytest.approx(0, abs=1e-4)
+    assert images.std(correction=0).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_limit_takes_some_training_images_and_image_size_resizes():
+    data = load_data("digits", None, CPU, seed=0, limit=100, image_size=11)
+    assert len(data.train) == 100
+    assert next(data.test.clean(10))[0].shape == (10, 1, 11, 11)
+    other = load_data("digits", None, CPU, seed=1, limit=100)
+    assert data.train.indices.tolist() != other.train.indices.tolist()
+
+
+# ------------------------------------------------------------------------------------------------- augmentation
+
+
+def test_a_random_crop_is_a_window_of_the_padded_image():
+    images = torch.randint(1, 255, (40, 2, 6, 7), dtype=torch.uint8, generator=seeded())
+    cropped = random_crop(images, 2, seeded(1))
+    assert cropped.shape == images.shape
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    places = set()
+    for image, crop in zip(padded, cropped, strict=True):
+        windows = [
+            (top, left)
+            for top in range(5)
+            for left in range(5)
+            if torch.equal(image[:, top : top + 6, left : left + 7], crop)
+        ]
+        assert len(windows) == 1
+        places.add(windows[0])
+    assert len(places) > 10
+
+
+def test_a_random_flip_mirrors_about_half_of_the_images():
+    images = torch.rand(100, 1, 4, 4, generator=seeded())
+    flipped = random_flip(images, seeded(1))
+    mirrored = [torch.equal(a, b.flip(-1)) for a, b in zip(images, flipped, strict=True)]
+    kept = [torch.equal(a, b) for a, b in zip(images, flipped, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, kept, strict=True))
+    assert 30 < sum(mirrored) < 70
+
+
+def test_a_random_cutout_removes_one_square_that_may_reach_over_the_border():
+    cut = random_cutout(torch.ones(300, 2, 9, 9), 4, seeded())
+    areas = []
+    for image in cut:
+        assert torch.equal(image[0], image[1])
+        rows, columns = (image[0] == 0).any(1).nonzero()[:, 0], (image[0] == 0).any(0).nonzero()[:, 0]
+        assert not image[0, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].any()
+        areas.append(int((image[0] == 0).sum()))
+    assert max(areas) == 16
+    assert min(areas) < 16
+    assert len(areas) == 300
+
+
+def test_only_training_images_are_varied():
+    data = load_data("digits", None, CPU, seed=0, cutout=0.5)
+    assert (data.train.pad, data.train.flip, data.train.cutout) == (1, False, 4)
+    assert (data.test.pad, data.test.flip, data.test.cutout) == (0, False, 0)
+    train, valid = data.halves(0)
+    assert train.pad == valid.pad == 1, "the validation half is varied in the search too"
+
+
+# -------------------------------------------------------------------------------------- named data sets, as files
+
+
+def cifar_files(root, monkeypatch, name, labels_key, count=20):
+    """Small files in the format in which CIFAR is distributed."""
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    folder = root / kind.base_folder
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    names = {"train_list": ["train_part"], "test_list": ["test_part"]}
+    for attribute, files in names.items():
+        for file in files:
+            pixels = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+            content = {"data": pixels, labels_key: [index % 10 for index in range(count)]}
+            (folder / file).write_bytes(pickle.dumps(content))
+        monkeypatch.setattr(kind, attribute, [[file, None] for file in files])
+    classes = [f"class {index}" for index in range(10)]
+    (folder / kind.meta["filename"]).write_bytes(pickle.dumps({kind.meta["key"]: classes}))
+    monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": None})
+    return pixels
+
+
+@pytest.mark.parametrize(("name", "labels_key"), [("cifar10", "labels"), ("cifar100", "fine_labels")])
+def test_cifar_is_read_from_its_files(tmp_path, monkeypatch, name, labels_key):
+    pixels = cifar_files(tmp_path, monkeypatch, name, labels_key)
+    data = load_data(name, str(tmp_path), CPU, seed=0)
+    assert (len(data.train), len(data.test), data.channels, data.image_size) == (20, 20, 3, 32)
+    assert len(data.classes) == 10
+    assert torch.equal(data.test.source, torch.tensor(pixels).view(20, 3, 32, 32)), "channels, rows, columns"
+    assert data.train.flip
+    assert data.train.pad == 4
+
+
+def test_svhn_is_read_from_its_files(tmp_path, monkeypatch):
+    from scipy.io import savemat
+
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 12), dtype=np.uint8)
+    for part in ("train", "test"):
+        savemat(tmp_path / f"{part}_32x32.mat", {"X": pixels, "y": (np.arange(12) % 10 + 1)[:, None]})
+    monkeypatch.setattr(
+        datasets.SVHN, "split_list", {part: ["", f"{part}_32x32.mat", None] for part in ("train", "test")}
+    )
+    data = load_data("svhn", str(tmp_path), CPU, seed=0)
+    assert (len(data.train), len(data.test), len(data.classes)) == (12, 12, 10)
+    assert torch.equal(data.test.source[3], torch.tensor(pixels[:, :, :, 3]).permute(2, 0, 1))
+    assert data.test.labels[9] == 0, "SVHN writes the digit 0 as 10"
+
+
+def test_a_data_set_that_cannot_be_downloaded_is_an_error_of_the_user(tmp_path, monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(datasets.CIFAR10, "download", offline)
+    with pytest.raises(UserError, match=r"neither complete in .* nor can it be downloaded"):
+        load_data("cifar10", str(tmp_path), CPU, seed=0)
+
+
+# ----------------------------------------------------------------------------------------------- folders of images
+
+
+def test_a_folder_of_images_is_read(image_folder):
+    data = load_data(str(image_folder), None, CPU, seed=0)
+    assert data.classes == ("apple", "pear")
+    assert (len(data.train), len(data.test), data.channels, data.image_size) == (12, 12, 3, 8)
+    with Image.open(image_folder / "train" / "pear" / "2.png") as image:
+        assert torch.equal(data.train.source[8], torch.tensor(np.array(image)).permute(2, 0, 1))
+
+
+def test_grey_images_have_one_channel_and_val_stands_for_test(tmp_path):
+    folder = write_image_folder(tmp_path / "grey", mode="L", parts=("train", "val"))
+    assert load_data(str(folder), None, CPU, seed=0).channels == 1
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1", "I;16"])
+def test_images_of_other_modes_among_colour_images_become_colour_images(image_folder, mode):
+    odd = Image.new("RGB", (8, 8), (200, 100, 50))
+    odd = Image.fromarray(np.full((8, 8), 40_000, np.uint16)) if mode == "I;16" else odd.convert(mode)
+    odd.save(image_folder / "train" / "apple" / ("z.jpg" if mode == "CMYK" else "z.png"))
+    data = load_data(str(image_folder), None, CPU, seed=0)
+    assert data.channels == 3
+    if mode == "I;16":
+        assert data.train.source[6].unique().item() == 40_000 // 256
+    elif mode == "RGBA":
+        assert data.train.source[6][:, 0, 0].tolist() == [200, 100, 50]
+
+
+def test_images_of_other_sizes_are_fitted(image_folder):
+    Image.new("RGB", (30, 9), (1, 2, 3)).save(image_folder / "train" / "apple" / "wide.png")
+    assert load_data(str(image_folder), None, CPU, seed=0).image_size == 32
+    assert load_data(str(image_folder), None, CPU, seed=0, image_size=12).image_size == 12
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_that_do_not_fit_are_read_by_workers_and_are_the_same(image_folder, monkeypatch, workers):
+    held = load_data(str(image_folder), None, CPU, seed=0)
+    monkeypatch.setattr(runs, "FITS", 0)
+    read = load_data(str(image_folder), None, CPU, seed=0, workers=workers)
+    assert isinstance(read.train.source, runs.ImageFiles)
+    for batches in (lambda data: data.train.batches(5, epoch=2), lambda data: data.test.clean(5)):
+        for (a, labels), (b, other) in zip(batches(held), batches(read), strict=True):
+            torch.testing.assert_close(a, b)
+            assert torch.equal(labels, other)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_imagenet_is_varied_as_it_is_read_whichever_process_does_it(tmp_path, workers):
+    write_image_folder(tmp_path / "imagenet", size=40, parts=("train", "val"))
+    data = load_data("imagenet", str(tmp_path), CPU, seed=0, image_size=32, workers=workers)
+    first, again = (next(data.train.batches(12, epoch=1))[0] for _ in range(2))
+    assert first.shape == (12, 3, 32, 32)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, next(data.train.batches(12, epoch=2))[0])
+    assert data.train.pad == 0
+    assert not data.train.flip
+    reference = load_data("imagenet", str(tmp_path), CPU, seed=0, image_size=32, workers=0)
+    assert torch.equal(first, next(reference.train.batches(12, epoch=1))[0])
+
+
+def no_training(folder):
+    (folder / "train").rename(folder / "other")
+
+
+def no_test(folder):
+    (folder / "test").rename(folder / "other")
+
+
+def empty_class(folder):
+    (folder / "train" / "plum").mkdir()
+
+
+def other_classes(folder):
+    (folder / "test" / "pear").rename(folder / "test" / "plum")
+
+
+def no_classes(folder):
+    for part in ("train", "test"):
+        for path in (folder / part).iterdir():
+            path.rename(folder / f"{part} {path.name}")
+
+
+def one_class(folder):
+    for part in ("train", "test"):
+        (folder / part / "pear").rename(folder / f"{part} pear")
+
+
+def broken_image(folder):
+    (folder / "train" / "apple" / "3.png").write_bytes(b"no picture at all")
+
+
+def truncated_image(folder):
+    path = folder / "test" / "pear" / "3.png"
+    path.write_bytes(path.read_bytes()[:60])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (no_training, "needs the folders train/ and test/ or val/"),
+        (no_test, "needs the folders train/ and test/ or val/"),
+        (empty_class, "plum"),
+        (other_classes, "differ: pear, plum"),
+        (no_classes, "class"),
+        (one_class, "single class"),
+        (broken_image, "cannot read the image .*3.png"),
+        (truncated_image, "cannot read the image .*3.png"),
+    ],
+)
+def test_a_broken_folder_is_an_error_that_says_what_is_wrong(image_folder, damage, words):
+    damage(image_folder)
+    with pytest.raises(UserError, match=words):
+        load_data(str(image_folder), None, CPU, seed=0, workers=0)
+
+
+def test_an_unknown_data_set_lists_the_known_ones():
+    with pytest.raises(UserError, match="digits, cifar10, cifar100, svhn, imagenet"):
+        load_data("cifar11", None, CPU, seed=0)
+
+
+def test_cutout_is_half_of_the_image_in_the_papers_setting():
+    assert runs.preset("retrain", "paper", "cifar10")[1].get("cutout", 0.5) * 32 == 16
+
+
+# ------------------------------------------------------------------------- real images, where somebody points to them
+
+
+@pytest.mark.skipif("PTNAS_CIFAR10_FOLDER" not in __import__("os").environ, reason="PTNAS_CIFAR10_FOLDER is not set")
+def test_real_images_have_the_statistics_of_cifar10():
+    data = load_data(__import__("os").environ["PTNAS_CIFAR10_FOLDER"], None, CPU, seed=0)
+    assert (data.train.mean.flatten() / 255).tolist() == pytest.approx([0.491, 0.482, 0.447], abs=0.01)
+    assert (data.train.deviation.flatten() / 255).tolist() == pytest.approx([0.247, 0.243, 0.262], abs=0.01)
