@@ -16,6 +16,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -566,13 +567,15 @@ def write_json(path: Path, value: Any) -> None:
 def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     """A checkpoint of this kind. Nothing in it is executed. Raises UserError if there is none."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the format of what is then refused
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except Exception as error:  # a damaged or foreign file fails in many ways
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"{path} is damaged or no checkpoint: {reason[0][:120]}") from None
-    if not isinstance(content, dict) or "schema" not in content or content.get("kind") not in KINDS:
+    if not isinstance(content, dict) or not content.keys() >= FIELDS or content["kind"] not in KINDS:
         raise UserError(f"{path} is not a checkpoint of these commands")
     if content["schema"] != SCHEMA:
         raise UserError(f"{path} has schema version {content['schema']}, and this program reads {SCHEMA}")
@@ -582,6 +585,7 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
 
 
 KINDS = ("supernet", "selection", "network")
+FIELDS = {"schema", "kind", "settings", "finished", "records", "state"}
 
 
 def load_state(task: nn.Module | Task, state: Any, path: Path) -> None:
@@ -622,10 +626,10 @@ class Run:
             self._resume()
 
     def _check_writable(self) -> None:
-        if self.save.suffix in ("", ".jsonl", ".png"):
-            raise UserError(f"--save {self.save}: a file name that ends in .pt or .json is needed")
         if self.save.is_dir():
             raise UserError(f"cannot write {self.save}: it is a folder")
+        if self.save.suffix in ("", ".jsonl", ".png"):
+            raise UserError(f"--save {self.save}: a file name that ends in .pt or .json is needed")
         if not self.save.parent.is_dir():
             raise UserError(f"cannot write {self.save}: there is no folder {self.save.parent}")
         if not os.access(self.save.parent, os.W_OK):
@@ -788,7 +792,7 @@ def draw_search(figure: Figure, records: list[dict[str, Any]], space: Space) -> 
 def _draw_weights(axes: Axes, rows: list[list[float]], names: Sequence[Sequence[str]], edges: Sequence[str]) -> None:
     """A heat map with an edge in each column; where edges differ in their operations (S1), their names stand in it."""
     same = len(set(names)) == 1
-    image = axes.imshow(torch.tensor(rows).T, aspect="auto", vmin=0, vmax=2 / len(rows[0]), cmap="cividis")
+    image = axes.imshow(torch.tensor(rows).T.numpy(), aspect="auto", vmin=0, vmax=2 / len(rows[0]), cmap="cividis")
     axes.figure.colorbar(image, ax=axes, pad=0.01)
     axes.set_xticks(range(len(edges)), edges, fontsize=8)
     axes.set_yticks(range(len(rows[0])), names[0] if same else [f"operation {n + 1}" for n in range(len(rows[0]))])

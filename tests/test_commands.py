@@ -1,0 +1,425 @@
+"""The three commands end to end on the embedded digits, and what they say to bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+import runs
+from genotypes import PUBLISHED, Genotype
+from tests.conftest import load_script, write_image_folder
+
+SEARCH = ["--space", "s2", "--epochs", "2", "--channels", "4", "--limit", "200", "--lr", "0.1", "--threads", "1"]
+train_search, select, retrain = (load_script(name).main for name in ("train_search", "select", "retrain"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which all three commands have run."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert train_search([*SEARCH, "--save", str(folder / "supernet.pt")]) == 0
+    common = ["--threads", "1", "--save"]
+    assert (
+        select(["--ckpt", str(folder / "supernet.pt"), "--tune-epochs", "1", *common, str(folder / "genotype.json")])
+        == 0
+    )
+    arguments = ["--arch", str(folder / "genotype.json"), "--epochs", "2", "--channels", "4", *common]
+    assert retrain([*arguments, str(folder / "network.pt")]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """A copy of that folder."""
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# -------------------------------------------------------------------------------------------------- end to end
+
+
+def test_every_command_leaves_its_files(finished):
+    names = {
+        "supernet": ["pt", "jsonl", "png"],
+        "genotype": ["json", "pt", "jsonl", "png"],
+        "network": ["pt", "jsonl", "png"],
+    }
+    wanted = {f"{name}.{suffix}" for name, suffixes in names.items() for suffix in suffixes}
+    assert {path.name for path in finished.iterdir()} == wanted
+
+
+def test_logs_have_a_record_for_every_step(finished):
+    search, selection, training = (lines(finished / f"{name}.jsonl") for name in ("supernet", "genotype", "network"))
+    assert [record["epoch"] for record in search] == [1, 2]
+    assert [record["round"] for record in selection] == list(range(1, 18))
+    assert [record["epoch"] for record in training] == [1, 2]
+    assert {"valid_accuracy", "skip_gap", "weights", "seconds"} <= set(search[0])
+    assert {"test_error", "train_loss"} <= set(training[0])
+
+
+def test_the_genotype_file_tells_how_it_came_about(finished):
+    content = json.loads((finished / "genotype.json").read_text())
+    assert content["schema"] == 1
+    assert (content["space"], content["dataset"], content["preset"], content["seed"]) == ("s2", "digits", "laptop", 0)
+    assert content["criterion"] == "perturbation"
+    genotype = Genotype.from_json(content["genotype"])
+    assert Genotype.from_text(content["text"]) == genotype
+    edges = [decision for decision in content["decisions"] if "edge" in decision]
+    nodes = [decision for decision in content["decisions"] if "node" in decision]
+    assert len(edges) == 28
+    assert len(nodes) == 6
+    assert all(set(decision["scores"]) == {"skip_connect", "sep_conv_3x3"} for decision in edges), "pruned ones too"
+    chosen = {(decision["cell"], *decision["edge"]): decision["operation"] for decision in edges}
+    for node in range(2, 6):
+        for operation, source in genotype.normal[2 * node - 4 : 2 * node - 2]:
+            assert chosen["normal", source, node] == operation
+
+
+def test_checkpoints_load_without_executing_anything_and_know_their_schema(finished):
+    for name, kind in (("supernet", "supernet"), ("genotype", "selection"), ("network", "network")):
+        content = torch.load(finished / f"{name}.pt", weights_only=True)
+        assert (content["schema"], content["kind"], content["finished"]) == (1, kind, True)
+    assert content["classes"] == list("0123456789")
+
+
+def test_pictures_are_drawn(finished):
+    for path in finished.glob("*.png"):
+        with Image.open(path) as image:
+            assert min(image.size) > 300
+            assert len(image.convert("RGB").getcolors(10**6)) > 50, "not blank"
+
+
+def test_the_last_line_on_stdout_is_the_result(folder, capsys):
+    for command, arguments, word in (
+        (train_search, [*SEARCH, "--save", str(folder / "supernet.pt")], "validation accuracy"),
+        (
+            select,
+            ["--ckpt", str(folder / "supernet.pt"), "--tune-epochs", "1", "--save", str(folder / "genotype.json")],
+            "Genotype(normal=",
+        ),
+        (
+            retrain,
+            [
+                "--arch",
+                str(folder / "genotype.json"),
+                "--epochs",
+                "2",
+                "--channels",
+                "4",
+                "--save",
+                str(folder / "network.pt"),
+            ],
+            "test error",
+        ),
+    ):
+        assert command([*arguments, "--resume"]) == 0
+        out = capsys.readouterr().out.strip().splitlines()
+        assert "is finished" in out[0]
+        assert word in out[-1]
+
+
+def test_the_same_command_gives_the_same_bits(finished, tmp_path):
+    assert train_search([*SEARCH, "--save", str(tmp_path / "supernet.pt")]) == 0
+    states = [torch.load(path / "supernet.pt")["state"]["bilevel"]["supernet"] for path in (finished, tmp_path)]
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]) if torch.is_tensor(value) else value == states[1][name]
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "random", "discretization"])
+def test_every_criterion_selects_an_architecture(folder, criterion, capsys):
+    save = folder / "other.json"
+    arguments = [
+        "--ckpt",
+        str(folder / "supernet.pt"),
+        "--criterion",
+        criterion,
+        "--tune-epochs",
+        "0",
+        "--metric",
+        "loss",
+    ]
+    assert select([*arguments, "--save", str(save)]) == 0
+    assert json.loads(save.read_text())["criterion"] == criterion
+    assert "Genotype(" in capsys.readouterr().out.strip().splitlines()[-1]
+
+
+def test_search_with_fixed_alpha_and_of_second_order(tmp_path):
+    for flags in (["--alpha", "fixed"], ["--order", "2", "--alpha-lr", "0.01"]):
+        save = tmp_path / f"{flags[1]}.pt"
+        assert (
+            train_search(
+                [*SEARCH[:2], "--epochs", "1", "--channels", "4", "--limit", "64", *flags, "--save", str(save)]
+            )
+            == 0
+        )
+        alpha = torch.load(save)["state"]["bilevel"]["supernet"]["alpha.normal"]
+        assert alpha.any() == (flags[1] != "fixed")
+
+
+def test_the_three_commands_on_a_folder_of_images_with_odd_maps(tmp_path):
+    images = write_image_folder(tmp_path / "images", size=11, count=8)
+    names = {name: str(tmp_path / name) for name in ("supernet.pt", "genotype.json", "network.pt")}
+    small = ["--channels", "4", "--epochs", "1", "--threads", "1"]
+    assert (
+        train_search(
+            ["--space", "darts", "--dataset", str(images), "--preset", "laptop", *small, "--save", names["supernet.pt"]]
+        )
+        == 0
+    )
+    assert (
+        select(
+            ["--ckpt", names["supernet.pt"], "--tune-epochs", "0", "--threads", "1", "--save", names["genotype.json"]]
+        )
+        == 0
+    )
+    found = json.loads((tmp_path / "genotype.json").read_text())
+    assert (found["dataset"], found["image_size"], found["preset"]) == (str(images), 11, "laptop")
+    assert retrain(["--arch", names["genotype.json"], *small, "--save", names["network.pt"]]) == 0
+    assert torch.load(tmp_path / "network.pt")["classes"] == ["apple", "pear"]
+
+
+# ------------------------------------------------------------------------------------------- resuming, moving aside
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_result(tmp_path, monkeypatch, finished):
+    save = tmp_path / "supernet.pt"
+    steps = []
+    real = runs.Run._save
+
+    def stop_after_one(self, task, extra):
+        real(self, task, extra)
+        steps.append(task.done)
+        if len(steps) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.Run, "_save", stop_after_one)
+    assert train_search([*SEARCH, "--save", str(save), "--resume"]) == 130, "nothing to resume: begins anew"
+    assert train_search([*SEARCH, "--save", str(save), "--resume"]) == 0
+    assert steps == [1, 2]
+    records = [{**record, "seconds": 0} for record in lines(tmp_path / "supernet.jsonl")]
+    assert records == [{**record, "seconds": 0} for record in lines(finished / "supernet.jsonl")]
+
+
+def test_changed_settings_are_named(folder, capsys):
+    assert train_search([*SEARCH, "--seed", "3", "--save", str(folder / "supernet.pt"), "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert "seed 0" in error
+    assert "now it is 3" in error
+
+
+def test_an_earlier_result_is_moved_aside_once_as_a_whole(folder, capsys):
+    before = (folder / "supernet.pt").read_bytes()
+    for number in (1, 2):
+        assert train_search([*SEARCH[:2], "--epochs", "1", *SEARCH[4:], "--save", str(folder / "supernet.pt")]) == 0
+        assert f"supernet.{number}.pt" in capsys.readouterr().out
+        assert {f"supernet.{number}.{end}" for end in ("pt", "jsonl", "png")} <= {
+            path.name for path in folder.iterdir()
+        }
+    assert (folder / "supernet.1.pt").read_bytes() == before
+    assert not (folder / "supernet.3.pt").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(tmp_path, capsys):
+    arguments = ["--space", "s2", "--epochs", "3", "--channels", "4", "--limit", "64", "--lr", "1e30"]
+    assert train_search([*arguments, "--save", str(tmp_path / "supernet.pt")]) == 2
+    assert "try a smaller --lr" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------- the summary
+
+
+def test_summary_gives_the_published_size_and_needs_no_data(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert retrain(["--arch", "DARTS_V2", "--dataset", "cifar10", "--preset", "paper", "--summary"]) == 0
+    assert "3,349,342 parameters" in capsys.readouterr().out
+    assert retrain(["--arch", str(PUBLISHED["DARTS_V2"]), "--dataset", "imagenet", "--summary"]) == 0
+    assert "4,718,752 parameters" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_papers_settings_for_s1_to_s4_on_cifar100_and_svhn():
+    assert runs.preset("retrain", None, "cifar100", "s3") == ("paper", {"layers": 8, "channels": 16})
+    assert runs.preset("retrain", None, "svhn", "darts") == ("paper", {})
+    assert runs.preset("retrain", None, "cifar10", "s3") == ("paper", {})
+    assert runs.load_architecture("PT_FIXED_S2_C100_1")[1] == {"space": "s2"}
+
+
+def test_a_paper_run_on_a_cpu_says_first_how_long_it_takes(tmp_path, capsys):
+    flags = [
+        "--preset",
+        "paper",
+        "--epochs",
+        "1",
+        "--layers",
+        "3",
+        "--channels",
+        "4",
+        "--limit",
+        "64",
+        "--device",
+        "cpu",
+    ]
+    assert train_search(["--space", "s2", *flags, "--save", str(tmp_path / "s.pt")]) == 0
+    first = capsys.readouterr().err.splitlines()[0]
+    assert "this will take about" in first
+    assert "--preset laptop" in first
+
+
+# ----------------------------------------------------------------------------------------------------- bad input
+
+
+def bad_inputs(folder):
+    """(command, arguments, words of the message). FOLDER has the files of a finished run."""
+    supernet, genotype, network = (str(folder / name) for name in ("supernet.pt", "genotype.json", "network.pt"))
+    whole = (folder / "supernet.pt").read_bytes()
+    (folder / "truncated.pt").write_bytes(whole[: len(whole) // 2])
+    (folder / "foreign.pt").write_bytes(b"PK\x03\x04 something else")
+    (folder / "empty.pt").write_bytes(b"")
+    torch.save({"state_dict": {}}, folder / "other_project.pt")
+    torch.save(torch.zeros(3), folder / "tensor.pt")
+    content = torch.load(supernet)
+    torch.save({**content, "schema": 99}, folder / "future.pt")
+    torch.save({**content, "settings": {**content["settings"], "space": "s3"}}, folder / "other_space.pt")
+    torch.save({**content, "settings": {**content["settings"], "channels": 8}}, folder / "other_shape.pt")
+    torch.save({key: value for key, value in content.items() if key != "state"}, folder / "no_state.pt")
+    fixed = {**content, "settings": {**content["settings"], "alpha": "fixed"}}
+    torch.save(fixed, folder / "fixed.pt")
+    (folder / "not.json").write_text("{")
+    (folder / "list.json").write_text("[1, 2]")
+    (folder / "binary.json").write_bytes(b"\xff\xfe\x00")
+    found = json.loads((folder / "genotype.json").read_text())
+    bad = json.loads(json.dumps(found))
+    bad["genotype"]["normal"][0][0] = "sep_conv_9x9"
+    (folder / "operation.json").write_text(json.dumps(bad))
+    (folder / "schema.json").write_text(json.dumps({**found, "schema": 99}))
+    write_image_folder(folder / "broken" / "images")
+    (folder / "broken" / "images" / "train" / "pear" / "0.png").write_bytes(b"nothing")
+    (folder / "nothing").mkdir()
+    search = ["--space", "s2"]
+    absent = "cuda" if not torch.cuda.is_available() else "mps"
+    return [
+        (train_search, [], "--space"),
+        (train_search, ["--space", "s9"], "'darts', 'darts+none', 's1'"),
+        (train_search, [*search, "--dataset", "cifar11"], "digits, cifar10"),
+        (train_search, [*search, "--dataset", str(folder / "nothing")], "needs the folders train/"),
+        (train_search, [*search, "--dataset", str(folder / "broken" / "images")], "cannot read the image"),
+        (train_search, [*search, "--dataset", str(folder / "broken" / "images"), "--workers", "1"], "0.png"),
+        (train_search, [*search, "--dataset", "imagenet"], "for retraining"),
+        (train_search, [*search, "--epochs", "0"], "at least 1"),
+        (train_search, [*search, "--epochs", "-3"], "at least 1"),
+        (train_search, [*search, "--epochs", "two"], "'two'"),
+        (train_search, [*search, "--epochs", "1.5"], "'1.5'"),
+        (train_search, [*search, "--lr", "nan"], "above 0"),
+        (train_search, [*search, "--lr", "0"], "above 0"),
+        (train_search, [*search, "--lr", "inf"], "above 0"),
+        (train_search, [*search, "--alpha-lr", "-1"], "above 0"),
+        (train_search, [*search, "--batch-size", "0"], "at least 1"),
+        (train_search, [*search, "--image-size", "7"], "at least 8"),
+        (train_search, [*search, "--limit", "0"], "at least 8"),
+        (train_search, [*search, "--layers", "2"], "3 cells at least"),
+        (train_search, [*search, "--threads", "0"], "at least 1"),
+        (train_search, [*search, "--seed", "-1"], "at least 0"),
+        (train_search, [*search, "--order", "3"], "--order"),
+        (train_search, [*search, "--alpha", "random"], "'bilevel', 'fixed'"),
+        (train_search, [*search, "--device", "tpu"], "--device"),
+        (train_search, [*search, "--device", absent], f"no device {absent}"),
+        (train_search, [*search, "--preset", "desktop"], "'paper', 'laptop'"),
+        (train_search, [*search, "--what"], "--what"),
+        (train_search, [*search, "--save", str(folder / "no" / "supernet.pt")], "there is no folder"),
+        (train_search, [*search, "--save", str(folder)], "folder"),
+        (train_search, [*search, "--save", str(folder / "supernet.png")], "ends in .pt"),
+        (train_search, [*search, "--save", str(folder / "not.json" / "supernet.pt")], "there is no folder"),
+        (train_search, ["--space", "s3", "--save", supernet, "--resume"], "space s2, and now it is s3"),
+        (train_search, [*search, "--save", str(folder / "truncated.pt"), "--resume"], "damaged"),
+        (train_search, [*search, "--save", network, "--resume"], "holds a network"),
+        (select, [], "--ckpt"),
+        (select, ["--ckpt", str(folder / "missing.pt")], "there is no file"),
+        (select, ["--ckpt", str(folder)], "damaged or no checkpoint"),
+        (select, ["--ckpt", str(folder / "truncated.pt")], "damaged or no checkpoint"),
+        (select, ["--ckpt", str(folder / "empty.pt")], "damaged or no checkpoint"),
+        (select, ["--ckpt", str(folder / "foreign.pt")], "damaged or no checkpoint"),
+        (select, ["--ckpt", genotype], "damaged or no checkpoint"),
+        (select, ["--ckpt", str(folder / "other_project.pt")], "not a checkpoint of these commands"),
+        (select, ["--ckpt", str(folder / "tensor.pt")], "not a checkpoint of these commands"),
+        (select, ["--ckpt", str(folder / "future.pt")], "schema version 99"),
+        (select, ["--ckpt", str(folder / "other_space.pt")], "does not fit"),
+        (select, ["--ckpt", str(folder / "other_shape.pt")], "does not fit"),
+        (select, ["--ckpt", str(folder / "no_state.pt")], "not a checkpoint of these commands"),
+        (select, ["--ckpt", network], "holds a network, and a supernet is needed"),
+        (select, ["--ckpt", str(folder / "fixed.pt"), "--criterion", "magnitude"], "kept at 0"),
+        (select, ["--ckpt", supernet, "--criterion", "strength"], "'perturbation', 'magnitude'"),
+        (select, ["--ckpt", supernet, "--metric", "f1"], "'accuracy', 'loss'"),
+        (select, ["--ckpt", supernet, "--tune-epochs", "-1"], "at least 0"),
+        (select, ["--ckpt", supernet, "--dataset", str(write_image_folder(folder / "pears"))], "other classes"),
+        (select, ["--ckpt", supernet, "--save", genotype, "--resume", "--metric", "loss"], "now it is loss"),
+        (select, ["--ckpt", supernet, "--save", str(folder / "no" / "genotype.json")], "there is no folder"),
+        (retrain, [], "--arch"),
+        (retrain, ["--arch", "DARTS_V3"], "DARTS_V1, DARTS_V2"),
+        (retrain, ["--arch", str(folder / "not.json")], "holds no genotype"),
+        (retrain, ["--arch", str(folder / "list.json")], "not a JSON object"),
+        (retrain, ["--arch", str(folder / "binary.json")], "holds no genotype"),
+        (retrain, ["--arch", str(folder / "operation.json")], "unknown operation 'sep_conv_9x9'"),
+        (retrain, ["--arch", str(folder / "schema.json")], "schema version 99"),
+        (retrain, ["--arch", supernet], "holds no genotype"),
+        (retrain, ["--arch", "Genotype(normal=__import__('os').abort())"], "--arch"),
+        (retrain, ["--arch", str(PUBLISHED["DARTS_V2"]).replace("dil_conv_3x3", "conv")], "unknown operation 'conv'"),
+        (retrain, ["--arch", "DARTS_V2", "--dataset", str(folder), "--summary"], "--summary needs no data"),
+        (retrain, ["--arch", "DARTS_V2", "--dataset", "imagenet", "--data", str(folder)], "train/ and val/"),
+        (retrain, ["--arch", "DARTS_V2", "--epochs", "none"], "'none'"),
+    ]  # fmt: skip
+
+
+def test_bad_input_ends_in_one_clear_line_and_leaves_nothing_behind(folder, capsys, monkeypatch):
+    cases = bad_inputs(folder)
+    assert len(cases) > 60
+    work = folder / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    state = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    for command, arguments, words in cases:
+        status = command(arguments)
+        out, err = capsys.readouterr()
+        assert status == 2, arguments
+        assert words in err, (arguments, err)
+        assert len(err.strip().splitlines()) == 1, (arguments, err)
+        assert "Traceback" not in err + out
+        after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+        assert after == state, arguments
+
+
+def test_a_pickle_with_a_payload_is_not_executed(tmp_path, capsys):
+    import pickle
+
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "mark"), "w"))
+
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Payload()))
+    torch.save({"schema": 1, "kind": "supernet", "state": Payload()}, tmp_path / "zipped.pt")
+    (tmp_path / "mark").unlink(missing_ok=True)
+    for name in ("evil.pt", "zipped.pt"):
+        assert select(["--ckpt", str(tmp_path / name)]) == 2
+    assert not (tmp_path / "mark").exists()
+    assert capsys.readouterr().err.count("damaged or no checkpoint") == 2
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_the_work_starts(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runs.os, "access", lambda path, mode: False)
+    assert train_search([*SEARCH, "--save", str(tmp_path / "supernet.pt")]) == 2
+    assert "read-only" in capsys.readouterr().err
+
+
+def test_help_lists_every_option(capsys):
+    for command, words in ((train_search, "--alpha-lr"), (select, "--criterion"), (retrain, "--summary")):
+        with pytest.raises(SystemExit) as stop:
+            command(["--help"])
+        assert stop.value.code == 0
+        assert words in capsys.readouterr().out
