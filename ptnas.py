@@ -47,9 +47,7 @@ class Data(Protocol):
         """Every image once, unchanged, in the same order every time."""
 
 
-# ============================================================================================================
-# Operations (Liu et al., 2019; A.1.1 and A.2 of the paper)
-# ============================================================================================================
+# ==== Operations (Liu et al., 2019; A.1.1 and A.2 of the paper) =====================================================
 
 # In a supernet α must be the only scale of an operation, so norms have no affine parameters. Statistics are always
 # those of the batch: running ones would belong to a network in which nothing is masked.
@@ -178,9 +176,7 @@ def build_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Mod
     return _BUILDERS[name](channels, stride, norm)
 
 
-# ============================================================================================================
-# Sec. 2: the supernet, and what is present in it
-# ============================================================================================================
+# ==== Sec. 2: the supernet, and what is present in it ===============================================================
 
 
 class Presence(NamedTuple):
@@ -259,13 +255,7 @@ class Supernet(nn.Module):
     """
 
     def __init__(
-        self,
-        space: Space,
-        layers: int,
-        channels: int,
-        classes: int,
-        image_channels: int = 3,
-        fixed_alpha: bool = False,
+        self, space: Space, layers: int, channels: int, classes: int, image_channels: int = 3, fixed_alpha: bool = False
     ):
         super().__init__()
         self.space, self.fixed_alpha = space, fixed_alpha
@@ -381,9 +371,7 @@ def reduction_layers(layers: int) -> tuple[int, int]:
     return layers // 3, 2 * layers // 3
 
 
-# ============================================================================================================
-# Measuring
-# ============================================================================================================
+# ==== Measuring =====================================================================================================
 
 
 class Measurement(NamedTuple):
@@ -392,6 +380,11 @@ class Measurement(NamedTuple):
     accuracy: float
     loss: float
     top5: float | None = None
+
+
+def named(name: str, measured: Measurement) -> dict[str, float]:
+    """Accuracy and loss as entries of a record."""
+    return {f"{name}_accuracy": measured.accuracy, f"{name}_loss": measured.loss}
 
 
 class Meter:
@@ -417,17 +410,17 @@ class Meter:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Data, batch_size: int, top5: bool = False) -> Measurement:
-    """Accuracy and loss on the clean images, always in the same batches, for `Supernet` and `Network`."""
+def evaluate(model: nn.Module, data: Data, batch_size: int, top5: bool = False, passes: int = 1) -> Measurement:
+    """Accuracy and loss on the clean images, always in the same batches, for `Supernet` and `Network`. Several passes
+    average over what `noise` draws."""
     meter = Meter()
-    for batch, (images, labels) in enumerate(data.clean(batch_size)):
+    batches = itertools.chain.from_iterable(data.clean(batch_size) for _ in range(passes))
+    for batch, (images, labels) in enumerate(batches):
         meter.add(model(images, batch=batch), labels)
     return meter.read(top5)
 
 
-# ============================================================================================================
-# Sec. 2: bilevel optimisation of the supernet; Sec. 6.3: fixed α
-# ============================================================================================================
+# ==== Sec. 2: bilevel optimisation of the supernet; Sec. 6.3: fixed α ===============================================
 
 
 @dataclass(frozen=True)
@@ -450,8 +443,29 @@ class SearchSettings:
     alpha_weight_decay: float = 1e-3
 
 
-class Bilevel:
+class Stateful:
+    """What has a state: of the attributes named in `state` those that have a state of their own give that, the others
+    are taken as they are."""
+
+    state: tuple[str, ...]
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = {name: getattr(self, name) for name in self.state}
+        return {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in self.state:
+            part = getattr(self, name)
+            if hasattr(part, "load_state_dict"):
+                part.load_state_dict(state[name])
+            else:
+                setattr(self, name, state[name])
+
+
+class Bilevel(Stateful):
     """The two alternating steps: α on a validation batch, then w on a training batch (Liu et al., 2019)."""
+
+    state = ("supernet", "w_optimizer", "alpha_optimizer", "steps")
 
     def __init__(self, supernet: Supernet, settings: SearchSettings, lr: float):
         self.supernet, self.settings = supernet, settings
@@ -526,19 +540,6 @@ class Bilevel:
     def _gradient(self, batch: Batch, parameters: list[nn.Parameter]) -> Sequence[Tensor]:
         return torch.autograd.grad(self._loss(batch)[1], parameters, allow_unused=True, materialize_grads=True)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "supernet": self.supernet.state_dict(),
-            "w_optimizer": self.w_optimizer.state_dict(),
-            "alpha_optimizer": self.alpha_optimizer.state_dict(),
-            "steps": self.steps,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in ("supernet", "w_optimizer", "alpha_optimizer"):
-            getattr(self, name).load_state_dict(state[name])
-        self.steps = state["steps"]
-
 
 @contextmanager
 def _moved(parameters: Sequence[nn.Parameter], direction: Sequence[Tensor], by: float) -> Iterator[None]:
@@ -563,8 +564,10 @@ def cosine(start: float, end: float, done: int, total: int) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done / total)) / 2
 
 
-class Search:
+class Search(Stateful):
     """Training of a supernet, one epoch per `step`."""
+
+    state = ("bilevel", "done")
 
     def __init__(self, supernet: Supernet, settings: SearchSettings, train: Data, valid: Data):
         self.supernet, self.settings, self.train, self.valid = supernet, settings, train, valid
@@ -582,25 +585,14 @@ class Search:
         return {
             "epoch": self.done,
             "lr": lr,
-            "train_accuracy": train.accuracy,
-            "train_loss": train.loss,
-            "valid_accuracy": valid.accuracy,
-            "valid_loss": valid.loss,
+            **named("train", train),
+            **named("valid", valid),
             "skip_gap": skip_gap(self.supernet),
             "weights": {cell_type: weights.tolist() for cell_type, weights in self.supernet.weights().items()},
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"bilevel": self.bilevel.state_dict(), "done": self.done}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.bilevel.load_state_dict(state["bilevel"])
-        self.done = state["done"]
-
-
-# ============================================================================================================
-# Sec. 3.2: why α prefers skip connections (Proposition 1)
-# ============================================================================================================
+# ==== Sec. 3.2: why α prefers skip connections (Proposition 1) ======================================================
 
 
 @torch.no_grad()
@@ -684,9 +676,7 @@ def group(outputs: Tensor, weights: Tensor) -> Tensor:
     return torch.tensordot(weights / weights.sum(), outputs, dims=1)
 
 
-# ============================================================================================================
-# Sec. 3.1 and 4.1: criteria, how strong an operation is
-# ============================================================================================================
+# ==== Sec. 3.1 and 4.1: criteria, how strong an operation is ========================================================
 
 
 class Candidate(NamedTuple):
@@ -773,9 +763,7 @@ def _score(judge: Judge, measured: Measurement, sign: int) -> Score:
     return Score(rank, {"accuracy": measured.accuracy, "loss": measured.loss})
 
 
-# ============================================================================================================
-# Sec. 4.2: selection (Algorithm 1; with topology Algorithm 2, A.3)
-# ============================================================================================================
+# ==== Sec. 4.2: selection (Algorithm 1; with topology Algorithm 2, A.3) =============================================
 
 
 @dataclass(frozen=True)
@@ -785,16 +773,19 @@ class SelectionSettings:
     criterion: str = "perturbation"  # of CRITERIA
     metric: str = "accuracy"  # or "loss": what `perturbation` and `discretization` compare
     tune_epochs: int = 5  # after every round
+    noise_passes: int = 1  # over the validation images in every measurement, where the space has `noise`
     seed: int = 0  # of the order of edges and nodes
 
 
-class Selection:
+class Selection(Stateful):
     """From a trained supernet to a genotype, one round per `step`.
 
     A round decides a random undecided edge of each cell type, then tunes the supernet. When all edges are decided, a
     round decides a random node of each cell type: of more than two input edges, the two that hurt most when removed
     remain. SGD restarts at a tenth of the search's learning rate and stays there; α is trained on unless it is fixed.
     """
+
+    state = ("bilevel", "done", "tuned", "decisions")
 
     def __init__(
         self, supernet: Supernet, search: SearchSettings, settings: SelectionSettings, train: Data, valid: Data
@@ -838,10 +829,8 @@ class Selection:
         return {
             "round": self.done,
             "decisions": decisions,
-            "discretised_accuracy": discretised.accuracy,
-            "discretised_loss": discretised.loss,
-            "valid_accuracy": tuned.accuracy,
-            "valid_loss": tuned.loss,
+            **named("discretised", discretised),
+            **named("valid", tuned),
         }
 
     def _decide_edge(self, cell_type: str, edge: int) -> dict[str, Any]:
@@ -853,12 +842,7 @@ class Selection:
         self.supernet.decide(cell_type, edge, best)
         names = space.operations[cell_type][edge]
         measured = {names[each.operation]: score.measured for each, score in zip(candidates, scores, strict=True)}
-        return {
-            "cell": cell_type,
-            "edge": list(space.edges[edge]),
-            "operation": names[best],
-            "scores": measured,
-        }
+        return {"cell": cell_type, "edge": list(space.edges[edge]), "operation": names[best], "scores": measured}
 
     def _decide_node(self, cell_type: str, node: int) -> dict[str, Any]:
         """Algorithm 2, topology: the two input edges of a node whose removal hurts most; of equals, the first."""
@@ -875,34 +859,23 @@ class Selection:
             "scores": {str(source): score.measured for source, score in zip(sources, scores, strict=True)},
         }
 
-    def measure(self) -> Measurement:
-        return evaluate(self.supernet, self.valid, self.search.eval_batch_size)
+    def measure(self, supernet: Supernet | None = None) -> Measurement:
+        """How the supernet, or another one, does on the validation images."""
+        supernet = supernet or self.supernet
+        passes = self.settings.noise_passes if supernet.noises else 1
+        return evaluate(supernet, self.valid, self.search.eval_batch_size, passes=passes)
 
     def measure_tuned(self, supernet: Supernet) -> Measurement:
         """How `supernet`, a copy that may be changed, does after tuning. All copies see the same batches."""
         self.tune(Bilevel(supernet, self.search, lr=self.search.lr / 10))
-        return evaluate(supernet, self.valid, self.search.eval_batch_size)
+        return self.measure(supernet)
 
     def tune(self, bilevel: Bilevel) -> None:
         for epoch in range(self.settings.tune_epochs):
             bilevel.epoch(self.train, self.valid, self.tuned + epoch)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "bilevel": self.bilevel.state_dict(),
-            "done": self.done,
-            "tuned": self.tuned,
-            "decisions": self.decisions,
-        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.bilevel.load_state_dict(state["bilevel"])
-        self.done, self.tuned, self.decisions = state["done"], state["tuned"], state["decisions"]
-
-
-# ============================================================================================================
-# Sec. 5: the discrete network
-# ============================================================================================================
+# ==== Sec. 5: the discrete network ==================================================================================
 
 
 class Cell(nn.Module):
@@ -923,14 +896,13 @@ class Cell(nn.Module):
 
     def forward(self, before: Tensor, last: Tensor, drop_path: float) -> Tensor:
         states = [self.preprocess[0](before), self.preprocess[1](last)]
-        for first in range(0, len(self.operations), 2):
-            terms = [
-                _drop_path(operation(states[source]), 0.0 if isinstance(operation, nn.Identity) else drop_path)
-                for operation, source in zip(
-                    self.operations[first : first + 2], self.sources[first : first + 2], strict=True
-                )
-            ]
-            states.append(terms[0] + terms[1])
+        terms = []
+        for operation, source in zip(self.operations, self.sources, strict=True):
+            spared = isinstance(operation, nn.Identity)
+            terms.append(_drop_path(operation(states[source]), 0.0 if spared else drop_path))
+            if len(terms) == 2:
+                states.append(terms[0] + terms[1])
+                terms = []
         return torch.cat([states[node] for node in self.concat], dim=1)
 
 
@@ -1066,8 +1038,10 @@ class RetrainSettings:
     label_smoothing: float = 0.0
 
 
-class Retraining:
+class Retraining(Stateful):
     """Training of a discrete network from scratch, one epoch per `step`. Drop-path draws from the global generator."""
+
+    state = ("network", "optimizer", "done", "steps")
 
     def __init__(self, network: Network, settings: RetrainSettings, train: Data, test: Data):
         self.network, self.settings, self.train, self.test = network, settings, train, test
@@ -1090,11 +1064,9 @@ class Retraining:
         record = {
             "epoch": self.done,
             "lr": lr,
-            "train_accuracy": train.accuracy,
-            "train_loss": train.loss,
-            "test_accuracy": test.accuracy,
+            **named("train", train),
+            **named("test", test),
             "test_error": 100 - test.accuracy,
-            "test_loss": test.loss,
         }
         return record | ({"test_error_top5": 100 - test.top5} if imagenet else {})
 
@@ -1114,16 +1086,3 @@ class Retraining:
             meter.add(logits, labels)
             self.steps += 1
         return meter.read()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "done": self.done,
-            "steps": self.steps,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.done, self.steps = state["done"], state["steps"]

@@ -61,7 +61,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "select": {
         "paper": {},
         "laptop": {"tune_epochs": 1},
-        "laptop digits": {"tune_epochs": 2},
+        "laptop digits": {"metric": "loss", "tune_epochs": 2, "noise_passes": 3},
     },
     "retrain": {
         "paper": {},

@@ -242,8 +242,7 @@ def test_a_cell_compiles_as_one_graph():
     cell = torch.compile(supernet.cells[0], backend=count, fullgraph=True)
     x, weights = torch.randn(4, 12, 8, 8), supernet.weights()["normal"]
     torch.testing.assert_close(
-        cell(x, x, weights, supernet.presence["normal"]),
-        supernet.cells[0](x, x, weights, supernet.presence["normal"]),
+        cell(x, x, weights, supernet.presence["normal"]), supernet.cells[0](x, x, weights, supernet.presence["normal"])
     )
     assert len(graphs) == 1
 
