@@ -55,7 +55,7 @@ DATASETS = ("digits", "cifar10", "cifar100", "svhn", "imagenet")
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "search": {
         "paper": {},
-        "laptop": {"layers": 3, "channels": 8, "epochs": 20, "lr": 0.1, "alpha_lr": 3e-3, "limit": 2000},
+        "laptop": {"layers": 3, "channels": 8, "epochs": 12, "lr": 0.1, "alpha_lr": 3e-3, "limit": 2000},
         "laptop digits": {"layers": 3, "epochs": 30, "alpha_lr": 3e-3},
     },
     "select": {
@@ -71,7 +71,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "form": "imagenet", "layers": 14, "channels": 48, "epochs": 250, "batch_size": 128, "lr": 0.1,
             "decay": "exponential", "weight_decay": 3e-5, "drop_path": 0.0, "cutout": 0.0, "label_smoothing": 0.1,
         },
-        "laptop": {"layers": 5, "channels": 12, "epochs": 10, "lr": 0.1, "drop_path": 0.0, "cutout": 0.0},
+        "laptop": {"layers": 5, "channels": 12, "epochs": 10, "lr": 0.1, "drop_path": 0.0, "cutout": 0.0, "limit": 5000},
         "laptop digits": {
             "layers": 5, "channels": 16, "epochs": 30, "batch_size": 64, "lr": 0.1, "drop_path": 0.0, "cutout": 0.0,
         },
