@@ -71,7 +71,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "form": "imagenet", "layers": 14, "channels": 48, "epochs": 250, "batch_size": 128, "lr": 0.1,
             "decay": "exponential", "weight_decay": 3e-5, "drop_path": 0.0, "cutout": 0.0, "label_smoothing": 0.1,
         },
-        "laptop": {"layers": 5, "channels": 12, "epochs": 10, "lr": 0.1, "drop_path": 0.0, "cutout": 0.0, "limit": 5000},
+        "laptop": {
+            "layers": 5, "channels": 12, "epochs": 10, "lr": 0.1, "drop_path": 0.0, "cutout": 0.0, "limit": 5000,
+        },
         "laptop digits": {
             "layers": 5, "channels": 16, "epochs": 30, "batch_size": 64, "lr": 0.1, "drop_path": 0.0, "cutout": 0.0,
         },
@@ -754,6 +756,8 @@ def load_architecture(text: str) -> tuple[Genotype, dict[str, Any]]:
             return Genotype.from_json(content), {}
         if content.get("schema") != SCHEMA:
             raise ValueError(f"schema version {content.get('schema')}, and this program reads {SCHEMA}")
+        if not content.keys() >= {"space", "dataset", "data", "preset", "image_size"}:
+            raise ValueError("what select.py says of the search is missing")
         return Genotype.from_json(content["genotype"]), content
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} holds no genotype: {error}") from None
