@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import json
 import math
 import os
@@ -208,6 +209,7 @@ def warn_if_long(device: torch.device, preset_name: str, seconds: Callable[[], f
 
 def seconds_needed(network: nn.Module, data: ImageData, trained: float, evaluated: float) -> float:
     """Seconds on the CPU to train on and to evaluate so many images, from one pass of a few images each."""
+    network = copy.deepcopy(network)  # whose running statistics may change
     images = torch.zeros(4, data.channels, data.image_size, data.image_size)
     with torch.no_grad():
         network(images)  # the first pass is slow
@@ -217,7 +219,6 @@ def seconds_needed(network: nn.Module, data: ImageData, trained: float, evaluate
     logits = outputs[0] if isinstance(outputs, tuple) else outputs
     logits.sum().backward()
     both = time.perf_counter() - started
-    network.zero_grad()
     return (both * trained + forward * evaluated) / len(images)
 
 
