@@ -358,7 +358,7 @@ def bad_inputs(folder):
         (select, ["--ckpt", supernet, "--metric", "f1"], "'accuracy', 'loss'"),
         (select, ["--ckpt", supernet, "--tune-epochs", "-1"], "at least 0"),
         (select, ["--ckpt", supernet, "--dataset", str(write_image_folder(folder / "pears"))], "other classes"),
-        (select, ["--ckpt", supernet, "--save", genotype, "--resume", "--metric", "loss"], "now it is loss"),
+        (select, ["--ckpt", supernet, "--save", genotype, "--resume", "--tune-epochs", "3"], "now it is 3"),
         (select, ["--ckpt", supernet, "--save", str(folder / "no" / "genotype.json")], "there is no folder"),
         (retrain, [], "--arch"),
         (retrain, ["--arch", "DARTS_V3"], "DARTS_V1, DARTS_V2"),
