@@ -631,8 +631,9 @@ class Run:
     def _check_writable(self) -> None:
         if self.save.is_dir():
             raise UserError(f"cannot write {self.save}: it is a folder")
-        if self.save.suffix in ("", ".jsonl", ".png"):
-            raise UserError(f"--save {self.save}: a file name that ends in .pt or .json is needed")
+        suffix = ".json" if self.kind == "selection" else ".pt"
+        if self.save.suffix != suffix:
+            raise UserError(f"--save {self.save}: a file name that ends in {suffix} is needed")
         if not self.save.parent.is_dir():
             raise UserError(f"cannot write {self.save}: there is no folder {self.save.parent}")
         if not os.access(self.save.parent, os.W_OK):
@@ -759,6 +760,8 @@ def load_architecture(text: str) -> tuple[Genotype, dict[str, Any]]:
             raise ValueError(f"schema version {content.get('schema')}, and this program reads {SCHEMA}")
         if not content.keys() >= {"space", "dataset", "data", "preset", "image_size"}:
             raise ValueError("what select.py says of the search is missing")
+        if not isinstance(content["dataset"], str) or content["preset"] not in ("paper", "laptop"):
+            raise ValueError(f"data set {content['dataset']!r} or preset {content['preset']!r} is none")
         return Genotype.from_json(content["genotype"]), content
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} holds no genotype: {error}") from None

@@ -60,6 +60,8 @@ def run(argv: Sequence[str] | None) -> None:
         "supernet": hashlib.sha256(args.ckpt.read_bytes()).hexdigest()[:16],
         **asdict(how),
     }
+    if args.save.with_suffix(".pt").resolve() == args.ckpt.resolve():
+        raise runs.UserError(f"--save {args.save}: its state would take the place of {args.ckpt}")
     device = runs.set_up(args)
     result = runs.Run(args.save, "selection", settings, args.resume)
     if not result.finished:
@@ -84,7 +86,9 @@ def select(result: runs.Run, checkpoint: dict, how: SelectionSettings, args, dev
         workers=args.workers,
     )
     if list(data.classes) != checkpoint["classes"] or data.channels != checkpoint["channels"]:
-        raise runs.UserError(f"{args.ckpt} was trained on images of other classes or channels than {args.dataset} has")
+        raise runs.UserError(
+            f"{args.ckpt} was trained on images of other classes or channels than {settings['dataset']} has"
+        )
     search = SearchSettings(**{field.name: trained[field.name] for field in fields(SearchSettings)})
     space = SPACES[trained["space"]]
     supernet = Supernet(

@@ -298,6 +298,7 @@ def bad_inputs(folder):
     bad = json.loads(json.dumps(found))
     bad["genotype"]["normal"][0][0] = "sep_conv_9x9"
     (folder / "operation.json").write_text(json.dumps(bad))
+    (folder / "preset.json").write_text(json.dumps({**found, "preset": "desktop"}))
     (folder / "schema.json").write_text(json.dumps({**found, "schema": 99}))
     write_image_folder(folder / "broken" / "images")
     (folder / "broken" / "images" / "train" / "pear" / "0.png").write_bytes(b"nothing")
@@ -335,6 +336,11 @@ def bad_inputs(folder):
         (train_search, [*search, "--save", str(folder / "no" / "supernet.pt")], "there is no folder"),
         (train_search, [*search, "--save", str(folder)], "folder"),
         (train_search, [*search, "--save", str(folder / "supernet.png")], "ends in .pt"),
+        (train_search, [*search, "--save", str(folder / "supernet.json")], "ends in .pt"),
+        (select, ["--ckpt", supernet, "--save", str(folder / "other.pt")], "ends in .json"),
+        (select, ["--ckpt", supernet, "--save", str(folder / "supernet.json")], "would take the place of"),
+        (retrain, ["--arch", "DARTS_V2", "--save", str(folder / "network.json")], "ends in .pt"),
+        (retrain, ["--arch", str(folder / "preset.json")], "holds no genotype"),
         (train_search, [*search, "--save", str(folder / "not.json" / "supernet.pt")], "there is no folder"),
         (train_search, ["--space", "s3", "--save", supernet, "--resume"], "space s2, and now it is s3"),
         (train_search, [*search, "--save", str(folder / "truncated.pt"), "--resume"], "damaged"),
