@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import ptnas
 import runs
 from genotypes import PUBLISHED, Genotype
 from tests.conftest import load_script, write_image_folder
@@ -226,10 +227,18 @@ def test_an_earlier_result_is_moved_aside_once_as_a_whole(folder, capsys):
     assert not (folder / "supernet.3.pt").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(tmp_path, capsys):
-    arguments = ["--space", "s2", "--epochs", "3", "--channels", "4", "--limit", "64", "--lr", "1e30"]
-    assert train_search([*arguments, "--save", str(tmp_path / "supernet.pt")]) == 2
-    assert "try a smaller --lr" in capsys.readouterr().err
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(tmp_path, capsys, monkeypatch):
+    real = ptnas.Search.step
+
+    def break_down(self):
+        return real(self) | ({"train_loss": float("nan")} if self.done == 2 else {})
+
+    monkeypatch.setattr(ptnas.Search, "step", break_down)
+    assert train_search([*SEARCH, "--save", str(tmp_path / "supernet.pt")]) == 2
+    assert "train_loss became nan in step 2: try a smaller --lr" in capsys.readouterr().err
+    content = torch.load(tmp_path / "supernet.pt")
+    assert (content["state"]["done"], len(content["records"]), content["finished"]) == (1, 1, False)
+    assert len(lines(tmp_path / "supernet.jsonl")) == 1
 
 
 # ---------------------------------------------------------------------------------------------------- the summary
