@@ -442,6 +442,11 @@ class SearchSettings:
     alpha_lr: float = 3e-4
     alpha_weight_decay: float = 1e-3
 
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes in one step of α and w."""
+        return 1 if self.alpha == "fixed" else 2 if self.order == 1 else 5
+
 
 class Stateful:
     """What has a state: of the attributes named in `state` those that have a state of their own give that, the others
@@ -546,12 +551,14 @@ def _moved(parameters: Sequence[nn.Parameter], direction: Sequence[Tensor], by: 
     """Within the context the parameters stand at parameters + by · direction; afterwards exactly where they were."""
     before = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
-        torch._foreach_add_(list(parameters), list(direction), alpha=by)
+        for parameter, each in zip(parameters, direction, strict=True):
+            parameter.add_(each, alpha=by)
     try:
         yield
     finally:
         with torch.no_grad():
-            torch._foreach_copy_(list(parameters), before)
+            for parameter, former in zip(parameters, before, strict=True):
+                parameter.copy_(former)
 
 
 def _endless(data: Data, batch_size: int, epoch: int) -> Iterator[Batch]:

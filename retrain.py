@@ -12,8 +12,11 @@ Writes network.pt, network.jsonl and network.png.
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
+
+import torch
 
 import runs
 from genotypes import Genotype
@@ -22,7 +25,7 @@ from ptnas import Network, Retraining, RetrainSettings, count_multiply_adds, cou
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "svhn": 10, "imagenet": 1000}  # what --summary assumes
 
 
-def parse(argv: Sequence[str] | None):
+def parse(argv: Sequence[str] | None) -> Namespace:
     parser = runs.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--arch", required=True, help="FILE.json, the name of a published cell, or 'Genotype(...)'")
     parser.add_argument("--summary", action="store_true", help="print the size of the network; needs no data")
@@ -81,19 +84,10 @@ def summarise(genotype: Genotype, how: RetrainSettings, dataset: str, image_size
     )
 
 
-def train(result: runs.Run, genotype: Genotype, how: RetrainSettings, args, device) -> None:
+def train(result: runs.Run, genotype: Genotype, how: RetrainSettings, args: Namespace, device: torch.device) -> None:
     """Take what is left of the training."""
     settings = result.settings
-    data = runs.load_data(
-        settings["dataset"],
-        settings["data"],
-        device,
-        seed=args.seed,
-        image_size=settings["image_size"],
-        limit=settings["limit"],
-        workers=args.workers,
-        cutout=how.cutout,
-    )
+    data = runs.load_run_data(settings, device, args.workers, how.cutout)
     runs.announce(settings | {"image_size": data.image_size, "device": device})
     runs.seed_step(args.seed)
     network = Network(

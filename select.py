@@ -24,15 +24,18 @@ if __name__ == "select":
     spec.loader.exec_module(sys.modules["select"])
 else:
     import hashlib
+    from argparse import Namespace
     from collections.abc import Sequence
     from dataclasses import asdict, fields
+
+    import torch
 
     import runs
     from genotypes import SPACES
     from ptnas import CRITERIA, SearchSettings, Selection, SelectionSettings, Supernet
 
 
-def parse(argv: Sequence[str] | None):
+def parse(argv: Sequence[str] | None) -> Namespace:
     parser = runs.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--ckpt", required=True, type=runs.Path, metavar="FILE", help="what train_search.py saved")
     parser.add_argument("--criterion", choices=tuple(CRITERIA), help="perturbation by default")
@@ -73,18 +76,11 @@ def run(argv: Sequence[str] | None) -> None:
     )
 
 
-def select(result: runs.Run, checkpoint: dict, how: SelectionSettings, args, device) -> None:
+def select(result: runs.Run, checkpoint: dict, how: SelectionSettings, args: Namespace, device: torch.device) -> None:
     """Take what is left of the selection and write the genotype."""
     trained, settings = checkpoint["settings"], result.settings
-    data = runs.load_data(
-        settings["dataset"],
-        settings["data"],
-        device,
-        seed=trained["seed"],
-        image_size=checkpoint["image_size"],
-        limit=trained["limit"],
-        workers=args.workers,
-    )
+    where = {name: settings[name] for name in ("dataset", "data")}
+    data = runs.load_run_data(trained | where | {"image_size": checkpoint["image_size"]}, device, args.workers)
     if list(data.classes) != checkpoint["classes"] or data.channels != checkpoint["channels"]:
         raise runs.UserError(
             f"{args.ckpt} was trained on images of other classes or channels than {settings['dataset']} has"
@@ -101,8 +97,7 @@ def select(result: runs.Run, checkpoint: dict, how: SelectionSettings, args, dev
     runs.announce(settings | {"image_size": data.image_size, "device": device})
     if not checkpoint["finished"]:
         print(f"note: the search that wrote {args.ckpt} is not finished", file=sys.stderr)
-    passes = 1 if search.alpha == "fixed" else 2 if search.order == 1 else 5
-    trained_on = selection.total * how.tune_epochs * passes * len(train)
+    trained_on = selection.total * how.tune_epochs * search.passes * len(train)
     masks = sum(len(space.candidates(kind, edge)) for kind in space.cell_types for edge in range(len(space.edges)))
     runs.warn_if_long(
         device, settings["preset"], lambda: runs.seconds_needed(supernet, data, trained_on, masks * len(valid))

@@ -11,15 +11,18 @@ Writes supernet.pt (for select.py), supernet.jsonl and supernet.png.
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
+
+import torch
 
 import runs
 from genotypes import SPACES
 from ptnas import Search, SearchSettings, Supernet
 
 
-def parse(argv: Sequence[str] | None):
+def parse(argv: Sequence[str] | None) -> Namespace:
     parser = runs.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--space", required=True, choices=tuple(SPACES))
     parser.add_argument("--alpha", choices=("bilevel", "fixed"), help="bilevel by default")
@@ -60,26 +63,17 @@ def run(argv: Sequence[str] | None) -> None:
     print(f"supernet {args.save}: space {args.space}, {search.epochs} epochs, validation accuracy {accuracy:.2f}%")
 
 
-def train(result: runs.Run, search: SearchSettings, args, device) -> None:
+def train(result: runs.Run, search: SearchSettings, args: Namespace, device: torch.device) -> None:
     """Take what is left of the search."""
     settings, space = result.settings, SPACES[args.space]
-    data = runs.load_data(
-        settings["dataset"],
-        settings["data"],
-        device,
-        seed=args.seed,
-        image_size=settings["image_size"],
-        limit=settings["limit"],
-        workers=args.workers,
-    )
+    data = runs.load_run_data(settings, device, args.workers)
     runs.announce(settings | {"image_size": data.image_size, "device": device})
     halves = data.halves(args.seed)
     runs.seed_step(args.seed)
     supernet = Supernet(
         space, search.layers, search.channels, len(data.classes), data.channels, search.alpha == "fixed"
     )
-    passes = 1 if search.alpha == "fixed" else 2 if search.order == 1 else 5
-    trained, evaluated = (search.epochs * count for count in (passes * len(halves[0]), len(halves[1])))
+    trained, evaluated = (search.epochs * count for count in (search.passes * len(halves[0]), len(halves[1])))
     runs.warn_if_long(device, settings["preset"], lambda: runs.seconds_needed(supernet, data, trained, evaluated))
     result.loop(
         Search(supernet.to(device), search, *halves),
