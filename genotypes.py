@@ -1,16 +1,19 @@
-"""Search spaces, genotypes and published cells: data, and the two forms in which a genotype is written.
+"""Search spaces, genotypes and published cells: data, and the forms in which an architecture is written.
 
 A search space says which candidate operations stand on which edge of which cell. A genotype is what a search ends
 with: for every intermediate node of a normal and of a reduction cell the two operations that feed it and the nodes
-they come from. Nodes 0 and 1 are the outputs of the two previous cells, c_{k-2} and c_{k-1}.
+they come from. Nodes 0 and 1 are the outputs of the two previous cells, c_{k-2} and c_{k-1}. On NAS-Bench-201 there is
+a single cell type with one input, node 0, and every edge keeps one operation: an `Arch`.
 
 Sources: the spaces S1-S4 are those of Zela et al. (2020) as Appendix A.2 of the paper describes them; the DARTS space
-is that of Liu et al. (2019); the published cells come from the papers and releases named beside them.
+is that of Liu et al. (2019), NAS-Bench-201 that of Dong & Yang (2020); the published cells come from the papers and
+releases named beside them.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,6 +32,8 @@ OPERATIONS = {
     "dil_conv_3x3": "d3",
     "dil_conv_5x5": "d5",
     "conv_7x1_1x7": "f7",
+    "nor_conv_1x1": "n1",
+    "nor_conv_3x3": "n3",
 }
 _NAMES = {code: name for name, code in OPERATIONS.items()}
 
@@ -49,10 +54,12 @@ class Space:
 
     `edges` holds the edges of a cell as (input node, output node), ordered by output node; `operations` maps a cell
     type to the candidate operations of each edge, as many on every edge. `topology` says whether each node keeps only
-    two of its inputs in the end, `none_allowed` whether `none` may be the answer on an edge.
+    two of its inputs in the end, `none_allowed` whether `none` may be the answer on an edge. `family`, "darts" or
+    "nb201", is the skeleton that the cells stand in.
     """
 
     name: str
+    family: str
     edges: tuple[Edge, ...]
     operations: dict[str, tuple[tuple[str, ...], ...]]
     topology: bool
@@ -66,6 +73,11 @@ class Space:
     def nodes(self) -> tuple[int, ...]:
         """The intermediate nodes of a cell: those with incoming edges."""
         return tuple(sorted({output for _, output in self.edges}))
+
+    @property
+    def concat(self) -> tuple[int, ...]:
+        """The nodes whose concatenation is the output of a cell: all intermediate ones, on NAS-Bench-201 the last."""
+        return self.nodes if self.family == "darts" else self.nodes[-1:]
 
     def into(self, node: int) -> list[int]:
         """Indices of the edges that end in `node`."""
@@ -82,7 +94,7 @@ def _darts_like(name: str, normal: list[tuple[str, ...]], reduce: list[tuple[str
     if len(normal) == 1:
         normal, reduce = normal * len(edges), reduce * len(edges)
     operations = {"normal": tuple(normal), "reduce": tuple(reduce)}
-    return Space(name, edges, operations, topology=True, none_allowed=False)
+    return Space(name, "darts", edges, operations, topology=True, none_allowed=False)
 
 
 def _everywhere(name: str, *operations: str) -> Space:
@@ -91,6 +103,12 @@ def _everywhere(name: str, *operations: str) -> Space:
 
 def _by_edge(row: str) -> list[tuple[str, ...]]:
     return [tuple(_NAMES[code] for code in edge.split("+")) for edge in row.split()]
+
+
+def _nb201() -> Space:
+    edges = tuple((source, node) for node in range(1, 4) for source in range(node))
+    names = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+    return Space("nb201", "nb201", edges, {"cell": (names,) * len(edges)}, topology=False, none_allowed=True)
 
 
 _DARTS = (
@@ -116,12 +134,22 @@ SPACES = {
         _everywhere("s2", "skip_connect", "sep_conv_3x3"),
         _everywhere("s3", "none", "skip_connect", "sep_conv_3x3"),
         _everywhere("s4", "noise", "sep_conv_3x3"),
+        _nb201(),
     )
 }
 
 # -------------------------------------------------------------------------------------------------- genotypes
 
 Cell = tuple[tuple[str, int], ...]
+
+
+class DiscreteCell(NamedTuple):
+    """A discrete cell as both families have it, to build and to draw: (operation, input node, output node) ordered by
+    output node, the number of input nodes, and the nodes whose concatenation is the output."""
+
+    operations: tuple[tuple[str, int, int], ...]
+    inputs: int
+    concat: tuple[int, ...]
 
 
 class Genotype(NamedTuple):
@@ -132,6 +160,18 @@ class Genotype(NamedTuple):
     normal_concat: tuple[int, ...]
     reduce: Cell
     reduce_concat: tuple[int, ...]
+
+    @property
+    def cells(self) -> dict[str, DiscreteCell]:
+        """By cell type."""
+        return {
+            name: DiscreteCell(
+                tuple((operation, source, 2 + entry // 2) for entry, (operation, source) in enumerate(cell)), 2, concat
+            )
+            for name, cell, concat in (
+                ("normal", self.normal, self.normal_concat), ("reduce", self.reduce, self.reduce_concat)
+            )
+        }  # fmt: skip
 
     def __str__(self) -> str:
         """The text that DARTS code prints and reads."""
@@ -228,6 +268,40 @@ def _checked_concat(name: str, value: Any, nodes: int) -> tuple[int, ...]:
 def _concat_text(nodes: tuple[int, ...]) -> str:
     first, past = nodes[0], nodes[-1] + 1
     return f"range({first}, {past})" if nodes == tuple(range(first, past)) else str(list(nodes))
+
+
+@dataclass(frozen=True)
+class Arch:
+    """A discrete NAS-Bench-201 cell: one operation for each edge, in the order of the edges of the space `nb201`."""
+
+    operations: tuple[str, ...]
+
+    @property
+    def cells(self) -> dict[str, DiscreteCell]:
+        """By cell type, of which there is one."""
+        edges = SPACES["nb201"].edges
+        operations = tuple((name, *edge) for name, edge in zip(self.operations, edges, strict=True))
+        return {"cell": DiscreteCell(operations, 1, SPACES["nb201"].concat)}
+
+    def __str__(self) -> str:
+        """The text that NAS-Bench-201 prints and reads, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
+        space = SPACES["nb201"]
+        nodes = ([f"{self.operations[edge]}~{space.edges[edge][0]}" for edge in space.into(n)] for n in space.nodes)
+        return "+".join(f"|{'|'.join(inputs)}|" for inputs in nodes)
+
+    @staticmethod
+    def from_text(text: str) -> Arch:
+        """Raises ValueError, naming what is wrong."""
+        space = SPACES["nb201"]
+        operations = re.findall(r"([^|~+]+)~", text[:1000])
+        unknown = [name for name in operations if name not in space.operations["cell"][0]]
+        if unknown:
+            known = ", ".join(space.operations["cell"][0])
+            raise ValueError(f"unknown operation {unknown[0]!r}; those of NAS-Bench-201 are {known}")
+        arch = Arch(tuple(operations))
+        if len(operations) != len(space.edges) or str(arch) != text.strip():
+            raise ValueError("not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+        return arch
 
 
 # -------------------------------------------------------------------------------------------- published cells

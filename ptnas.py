@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from genotypes import OPERATIONS, Genotype, Space, is_convolution
+from genotypes import OPERATIONS, Arch, DiscreteCell, Genotype, Space, is_convolution
 
 Norm = Callable[[int], nn.Module]
 Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) and labels (N,)
@@ -47,7 +47,7 @@ class Data(Protocol):
         """Every image once, unchanged, in the same order every time."""
 
 
-# ==== Operations (Liu et al., 2019; A.1.1 and A.2 of the paper) =====================================================
+# ==== Operations (Liu et al., 2019; Dong & Yang, 2020; A.1.1 and A.2 of the paper) =================================
 
 # In a supernet α must be the only scale of an operation, so norms have no affine parameters. Statistics are always
 # those of the batch: running ones would belong to a network in which nothing is masked.
@@ -164,6 +164,8 @@ _BUILDERS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
     "dil_conv_3x3": partial(_dil_conv, 3),
     "dil_conv_5x5": partial(_dil_conv, 5),
     "conv_7x1_1x7": _conv_7x1_1x7,
+    "nor_conv_1x1": lambda channels, stride, norm: relu_conv_norm(channels, channels, norm, 1, stride),
+    "nor_conv_3x3": lambda channels, stride, norm: relu_conv_norm(channels, channels, norm, 3, stride),
 }
 assert set(_BUILDERS) == set(OPERATIONS)
 
@@ -189,12 +191,12 @@ class Presence(NamedTuple):
 class MixedOp(nn.Module):
     """All candidate operations of an edge, mixed (Eq. 1)."""
 
-    def __init__(self, names: Sequence[str], channels: int, stride: int):
+    def __init__(self, names: Sequence[str], channels: int, stride: int, norm_pooling: bool):
         super().__init__()
         self.stride = stride
         self.operations = nn.ModuleList(build_operation(name, channels, stride, supernet_norm) for name in names)
         for index, name in enumerate(names):
-            if "pool" in name:
+            if "pool" in name and norm_pooling:
                 self.operations[index] = nn.Sequential(self.operations[index], supernet_norm(channels))
         self.zero = tuple(name == "none" for name in names)
 
@@ -213,42 +215,152 @@ class MixedOp(nn.Module):
 
 
 class SearchCell(nn.Module):
-    """A cell of the supernet: every node sums its incoming edges, the intermediate nodes are concatenated."""
+    """A cell of the supernet: every node sums its incoming edges; the output concatenates the nodes `space.concat`."""
 
-    def __init__(self, space: Space, cell_type: str, c_before: int, c_last: int, channels: int, halved_before: bool):
+    def __init__(self, space: Space, cell_type: str, channels: int, preprocess: Sequence[nn.Module]):
         super().__init__()
-        self.cell_type, self.edge_nodes = cell_type, space.edges
+        self.cell_type, self.concat, self.c_out = cell_type, space.concat, len(space.concat) * channels
+        self.sources = tuple(source for source, _ in space.edges)
         self.incoming = tuple(tuple(space.into(node)) for node in space.nodes)
-        self.preprocess = nn.ModuleList(_preprocess(c_before, c_last, channels, halved_before, supernet_norm))
+        self.preprocess = nn.ModuleList(preprocess)
         self.edges = nn.ModuleList(
-            MixedOp(names, channels, 2 if cell_type == "reduce" and source < 2 else 1)
-            for names, (source, _) in zip(space.operations[cell_type], space.edges, strict=True)
+            MixedOp(names, channels, _stride(cell_type, source), norm_pooling=space.family == "darts")
+            for names, source in zip(space.operations[cell_type], self.sources, strict=True)
         )
 
-    def forward(self, before: Tensor, last: Tensor, weights: Tensor, presence: Sequence[Presence]) -> Tensor:
-        """before, last: outputs of the two previous cells; weights: (edges, operations), rows sum to 1."""
-        states = [self.preprocess[0](before), self.preprocess[1](last)]
+    def forward(
+        self, inputs: Sequence[Tensor], weights: dict[str, Tensor], presence: dict[str, list[Presence]]
+    ) -> Tensor:
+        """inputs: outputs of earlier cells; weights: per cell type (edges, operations), rows sum to 1."""
+        rows, present = weights[self.cell_type], presence[self.cell_type]
+        states = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
         for incoming in self.incoming:
             total = None
             for edge in incoming:
-                term = self.edges[edge](states[self.edge_nodes[edge][0]], weights[edge], presence[edge])
+                term = self.edges[edge](states[self.sources[edge]], rows[edge], present[edge])
                 if term is not None:
                     total = term if total is None else total + term
             if total is None:  # nothing at all reaches this node
                 stride = self.edges[incoming[0]].stride
                 total = torch.zeros_like(states[0][:, :, ::stride, ::stride])
             states.append(total)
-        return torch.cat(states[2:], dim=1)
+        return torch.cat([states[node] for node in self.concat], dim=1)
 
 
-def _preprocess(c_before: int, c_last: int, channels: int, halved_before: bool, norm: Norm) -> list[nn.Module]:
-    """Bring both inputs of a cell to its channels, and the older one to the map size of the newer one."""
-    before = FactorizedReduce(c_before, channels, norm) if halved_before else relu_conv_norm(c_before, channels, norm)
-    return [before, relu_conv_norm(c_last, channels, norm)]
+def _stride(cell_type: str, source: int) -> int:
+    """Of an edge from the node `source`: a reduction cell halves its two inputs."""
+    return 2 if cell_type == "reduce" and source < 2 else 1
+
+
+# A skeleton is what cells stand in. It is the same for the supernet and for the discrete network, which differ in the
+# cells that `build(cell type, channels, modules that preprocess the inputs)` makes, in their norms, and in `context`:
+# what every cell is given beside its inputs.
+BuildCell = Callable[[str, int, Sequence[nn.Module]], nn.Module]
+
+
+class DartsSkeleton(nn.Module):
+    """Stem, cells of which those at 1/3 and 2/3 reduce, global pooling, linear classifier (Liu et al., 2019). In CIFAR
+    form the stem has stride 1, in ImageNet form 4 and 8 for the two inputs of the first cell."""
+
+    def __init__(
+        self, build: BuildCell, norm: Norm, cell_norm: Norm, layers: int, channels: int, classes: int,
+        image_channels: int, form: str = "cifar", auxiliary: bool = False,
+    ):  # fmt: skip
+        super().__init__()
+        imagenet = form == "imagenet"
+        if imagenet:
+            self.stem = nn.Sequential(
+                nn.Conv2d(image_channels, channels // 2, 3, stride=2, padding=1, bias=False),
+                norm(channels // 2),
+                *relu_conv_norm(channels // 2, channels, norm, kernel=3, stride=2),
+            )
+            self.stem_half = relu_conv_norm(channels, channels, norm, kernel=3, stride=2)
+            c_before = c_last = channels
+        else:
+            c_before = c_last = 3 * channels
+            self.stem = nn.Sequential(nn.Conv2d(image_channels, c_last, 3, padding=1, bias=False), norm(c_last))
+            self.stem_half = nn.Identity()
+        self.cells = nn.ModuleList()
+        self.auxiliary_layer = reduction_layers(layers)[1]
+        self.auxiliary = None
+        halved_before = imagenet
+        for layer in range(layers):
+            halves = layer in reduction_layers(layers)
+            channels *= 2 if halves else 1
+            older = FactorizedReduce if halved_before else relu_conv_norm  # to the map size of the newer input
+            preprocess = [older(c_before, channels, cell_norm), relu_conv_norm(c_last, channels, cell_norm)]
+            self.cells.append(build("reduce" if halves else "normal", channels, preprocess))
+            c_before, c_last, halved_before = c_last, self.cells[-1].c_out, halves
+            if auxiliary and layer == self.auxiliary_layer:
+                self.auxiliary = AuxiliaryHead(c_last, classes, norm_last=not imagenet)
+        self.classifier = nn.Linear(c_last, classes)
+
+    def forward(self, x: Tensor, *context: Any) -> tuple[Tensor, Tensor | None]:
+        """x: (N, image channels, H, W) -> logits (N, classes), and in training those of the auxiliary head, if any."""
+        before = self.stem(x)
+        last = self.stem_half(before)
+        auxiliary = None
+        for layer, cell in enumerate(self.cells):
+            before, last = last, cell((before, last), *context)
+            if self.training and self.auxiliary is not None and layer == self.auxiliary_layer:
+                auxiliary = self.auxiliary(last)
+        return self.classifier(last.mean(dim=(2, 3))), auxiliary
+
+
+def reduction_layers(layers: int) -> tuple[int, int]:
+    """The cells that halve the map and double the channels, at 1/3 and 2/3 of the depth."""
+    return layers // 3, 2 * layers // 3
+
+
+class Nb201Skeleton(nn.Module):
+    """Stem, three stages of `layers` cells each, residual blocks between them that halve the map and double the
+    channels, norm-ReLU, global pooling, linear classifier (Dong & Yang, 2020)."""
+
+    def __init__(
+        self, build: BuildCell, norm: Norm, cell_norm: Norm, layers: int, channels: int, classes: int,
+        image_channels: int,
+    ):  # fmt: skip
+        super().__init__()
+        widths = [channels, 2 * channels, 4 * channels]
+        self.stem = nn.Sequential(nn.Conv2d(image_channels, channels, 3, padding=1, bias=False), norm(channels))
+        self.cells = nn.ModuleList(build("cell", width, [nn.Identity()]) for width in widths for _ in range(layers))
+        self.residual_blocks = nn.ModuleList(ResidualBlock(width, norm) for width in widths[:2])
+        self.head = nn.Sequential(norm(widths[-1]), nn.ReLU())
+        self.classifier = nn.Linear(widths[-1], classes)
+
+    def forward(self, x: Tensor, *context: Any) -> tuple[Tensor, None]:
+        """x: (N, image channels, H, W) -> logits (N, classes), and no auxiliary ones."""
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))  # up to twice as fast on a CPU
+        per_stage = len(self.cells) // 3
+        for layer, cell in enumerate(self.cells):
+            if layer in (per_stage, 2 * per_stage):
+                x = self.residual_blocks[layer // per_stage - 1](x)
+            x = cell((x,), *context)
+        return self.classifier(self.head(x).mean(dim=(2, 3))), None
+
+
+class ResidualBlock(nn.Module):
+    """(N, C, H, W) -> (N, 2C, ceil(H / 2), ceil(W / 2)): two ReLU-conv-norm beside a pooled shortcut."""
+
+    def __init__(self, channels: int, norm: Norm):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            relu_conv_norm(channels, 2 * channels, norm, kernel=3, stride=2),
+            relu_conv_norm(2 * channels, 2 * channels, norm, kernel=3),
+        )
+        self.shortcut = nn.Sequential(
+            nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), nn.Conv2d(channels, 2 * channels, 1, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + self.convolutions(x)
+
+
+SKELETONS = {"darts": DartsSkeleton, "nb201": Nb201Skeleton}
 
 
 class Supernet(nn.Module):
-    """The DARTS supernet: stem, cells of which those at 1/3 and 2/3 reduce, global pooling, linear classifier.
+    """A skeleton of search cells: `layers` is the number of cells, on NAS-Bench-201 that of each stage.
 
     `alpha` holds one parameter (edges, operations) per cell type, shared by all its cells; with `fixed_alpha` it is
     zero and not trained (Sec. 6.3). The state dict includes the presence of all edges.
@@ -265,21 +377,10 @@ class Supernet(nn.Module):
             start = torch.zeros(len(rows), len(rows[0])) if fixed_alpha else 1e-3 * torch.randn(len(rows), len(rows[0]))
             self.alpha[cell_type] = nn.Parameter(start, requires_grad=not fixed_alpha)
             self.presence[cell_type] = [Presence(tuple(range(len(names)))) for names in rows]
-
-        c_before = c_last = 3 * channels
-        self.stem = nn.Sequential(
-            nn.Conv2d(image_channels, c_last, 3, padding=1, bias=False),
-            nn.BatchNorm2d(c_last, track_running_stats=False),
+        norm = partial(nn.BatchNorm2d, track_running_stats=False)  # affine outside the cells
+        self.skeleton = SKELETONS[space.family](
+            partial(SearchCell, space), norm, supernet_norm, layers, channels, classes, image_channels
         )
-        self.cells = nn.ModuleList()
-        halved_before = False
-        for layer in range(layers):
-            halves = layer in reduction_layers(layers)
-            channels *= 2 if halves else 1
-            cell_type = "reduce" if halves else "normal"
-            self.cells.append(SearchCell(space, cell_type, c_before, c_last, channels, halved_before))
-            c_before, c_last, halved_before = c_last, len(space.nodes) * channels, halves
-        self.classifier = nn.Linear(c_last, classes)
         self.noises = Noise.all_in(self)
 
     def weights(self) -> dict[str, Tensor]:
@@ -290,11 +391,7 @@ class Supernet(nn.Module):
         """x: (N, image channels, H, W) with H, W >= 8 -> logits (N, classes). `batch` numbers the batch for `noise`:
         the same number, the same draws."""
         Noise.announce(self.noises, batch)
-        weights = self.weights()
-        before = last = self.stem(x)
-        for cell in self.cells:
-            before, last = last, cell(before, last, weights[cell.cell_type], self.presence[cell.cell_type])
-        return self.classifier(last.mean(dim=(2, 3)))
+        return self.skeleton(x, self.weights(), self.presence)[0]
 
     # ---- the three verbs
 
@@ -326,20 +423,22 @@ class Supernet(nn.Module):
         """The edges into a node that have something on them."""
         return [edge for edge in self.space.into(node) if self.presence[cell_type][edge].operations]
 
-    def genotype(self) -> Genotype:
-        """The architecture that has been decided. Raises ValueError unless every edge is decided and every node has
-        two inputs."""
+    def genotype(self) -> Genotype | Arch:
+        """The architecture that has been decided. Raises ValueError unless every edge is decided and, where the space
+        selects topology, every node has two inputs."""
         fields: dict[str, Any] = {}
         for cell_type, rows in self.space.operations.items():
             cell = []
             for node in self.space.nodes:
                 edges = self.inputs(cell_type, node)
-                if len(edges) != 2 or self.undecided(cell_type):
+                if self.undecided(cell_type) or len(edges) != (2 if self.space.topology else len(edges)):
                     raise ValueError(f"the {cell_type} cell is not decided")
                 for edge in edges:
                     (operation,) = self.presence[cell_type][edge].operations
                     cell.append((rows[edge][operation], self.space.edges[edge][0]))
-            fields |= {cell_type: tuple(cell), f"{cell_type}_concat": self.space.nodes}
+            fields |= {cell_type: tuple(cell), f"{cell_type}_concat": self.space.concat}
+        if self.space.family == "nb201":
+            return Arch(tuple(operation for operation, _ in fields["cell"]))
         return Genotype(**fields)
 
     # ---- state
@@ -364,11 +463,6 @@ class Supernet(nn.Module):
             self.presence[cell_type] = [
                 Presence(tuple(operations), decided) for operations, decided in state[cell_type]
             ]
-
-
-def reduction_layers(layers: int) -> tuple[int, int]:
-    """The cells that halve the map and double the channels, at 1/3 and 2/3 of the depth."""
-    return layers // 3, 2 * layers // 3
 
 
 # ==== Measuring =====================================================================================================
@@ -427,7 +521,7 @@ def evaluate(model: nn.Module, data: Data, batch_size: int, top5: bool = False, 
 class SearchSettings:
     """How a supernet is trained. The defaults are the paper's on the DARTS space and S1-S4 (those of DARTS)."""
 
-    layers: int = 8
+    layers: int = 8  # on NAS-Bench-201 the cells of each stage
     channels: int = 16
     epochs: int = 50
     batch_size: int = 64
@@ -886,30 +980,26 @@ class Selection(Stateful):
 
 
 class Cell(nn.Module):
-    """A cell of the discrete network: every node sums two operations."""
+    """A cell of the discrete network: every node sums the operations that feed it."""
 
-    def __init__(
-        self, genotype: Genotype, halves: bool, c_before: int, c_last: int, channels: int, halved_before: bool
-    ):
+    def __init__(self, cells: dict[str, DiscreteCell], cell_type: str, channels: int, preprocess: Sequence[nn.Module]):
         super().__init__()
-        entries = genotype.reduce if halves else genotype.normal
-        self.concat = genotype.reduce_concat if halves else genotype.normal_concat
-        self.sources = tuple(source for _, source in entries)
-        self.preprocess = nn.ModuleList(_preprocess(c_before, c_last, channels, halved_before, nn.BatchNorm2d))
+        plan = cells[cell_type]
+        self.concat, self.c_out = plan.concat, len(plan.concat) * channels
+        self.edges = tuple((source, node) for _, source, node in plan.operations)
+        self.preprocess = nn.ModuleList(preprocess)
         self.operations = nn.ModuleList(
-            build_operation(name, channels, 2 if halves and source < 2 else 1, nn.BatchNorm2d)
-            for name, source in entries
+            build_operation(name, channels, _stride(cell_type, source), nn.BatchNorm2d)
+            for name, source, _ in plan.operations
         )
 
-    def forward(self, before: Tensor, last: Tensor, drop_path: float) -> Tensor:
-        states = [self.preprocess[0](before), self.preprocess[1](last)]
-        terms = []
-        for operation, source in zip(self.operations, self.sources, strict=True):
+    def forward(self, inputs: Sequence[Tensor], drop_path: float) -> Tensor:
+        """inputs: outputs of earlier cells; drop_path: a probability."""
+        states = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
+        for operation, (source, node) in zip(self.operations, self.edges, strict=True):
             spared = isinstance(operation, nn.Identity)
-            terms.append(_drop_path(operation(states[source]), 0.0 if spared else drop_path))
-            if len(terms) == 2:
-                states.append(terms[0] + terms[1])
-                terms = []
+            term = _drop_path(operation(states[source]), 0.0 if spared else drop_path)
+            states[node:] = [states[node] + term if node < len(states) else term]
         return torch.cat([states[node] for node in self.concat], dim=1)
 
 
@@ -951,64 +1041,29 @@ class AuxiliaryHead(nn.Module):
 
 
 class Network(nn.Module):
-    """The discrete network of a genotype: CIFAR form (stem of stride 1) or ImageNet form (stem of stride 8).
+    """The discrete network of an architecture; of a genotype in CIFAR or in ImageNet form.
 
     In evaluation `forward` returns logits (N, classes), in training a pair of these and the auxiliary logits, which
-    are None without `auxiliary`.
+    are None without `auxiliary` and on NAS-Bench-201.
     """
 
     def __init__(
-        self,
-        genotype: Genotype,
-        layers: int,
-        channels: int,
-        classes: int,
-        image_channels: int = 3,
-        form: str = "cifar",
-        auxiliary: bool = False,
-    ):
+        self, architecture: Genotype | Arch, layers: int, channels: int, classes: int, image_channels: int = 3,
+        form: str = "cifar", auxiliary: bool = False,
+    ):  # fmt: skip
         super().__init__()
-        imagenet = form == "imagenet"
-        if imagenet:
-            self.stem = nn.Sequential(
-                nn.Conv2d(image_channels, channels // 2, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(channels // 2),
-                *relu_conv_norm(channels // 2, channels, nn.BatchNorm2d, kernel=3, stride=2),
-            )
-            self.stem_half = relu_conv_norm(channels, channels, nn.BatchNorm2d, kernel=3, stride=2)
-            c_before = c_last = channels
+        build, norm = partial(Cell, architecture.cells), nn.BatchNorm2d
+        size = (layers, channels, classes, image_channels)
+        if isinstance(architecture, Arch):
+            self.skeleton = Nb201Skeleton(build, norm, norm, *size)
         else:
-            c_before = c_last = 3 * channels
-            self.stem = nn.Sequential(
-                nn.Conv2d(image_channels, c_last, 3, padding=1, bias=False), nn.BatchNorm2d(c_last)
-            )
-            self.stem_half = nn.Identity()
-        self.cells = nn.ModuleList()
-        self.auxiliary_layer = reduction_layers(layers)[1]
-        self.auxiliary = None
-        halved_before = imagenet
-        for layer in range(layers):
-            halves = layer in reduction_layers(layers)
-            channels *= 2 if halves else 1
-            cell = Cell(genotype, halves, c_before, c_last, channels, halved_before)
-            self.cells.append(cell)
-            c_before, c_last, halved_before = c_last, len(cell.concat) * channels, halves
-            if auxiliary and layer == self.auxiliary_layer:
-                self.auxiliary = AuxiliaryHead(c_last, classes, norm_last=not imagenet)
-        self.classifier = nn.Linear(c_last, classes)
+            self.skeleton = DartsSkeleton(build, norm, norm, *size, form, auxiliary)
         self.noises = Noise.all_in(self)
 
     def forward(self, x: Tensor, batch: int = 0, drop_path: float = 0.0) -> Tensor | tuple[Tensor, Tensor | None]:
         """x: (N, image channels, H, W); `batch` numbers the batch for `noise`; drop_path: a probability."""
         Noise.announce(self.noises, batch)
-        before = self.stem(x)
-        last = self.stem_half(before)
-        auxiliary = None
-        for layer, cell in enumerate(self.cells):
-            before, last = last, cell(before, last, drop_path)
-            if self.training and self.auxiliary is not None and layer == self.auxiliary_layer:
-                auxiliary = self.auxiliary(last)
-        logits = self.classifier(last.mean(dim=(2, 3)))
+        logits, auxiliary = self.skeleton(x, drop_path)
         return (logits, auxiliary) if self.training else logits
 
 
@@ -1038,7 +1093,8 @@ class RetrainSettings:
     decay: str = "cosine"  # to zero; or "exponential": times 0.97 after every epoch
     momentum: float = 0.9
     weight_decay: float = 3e-4
-    clip: float = 5.0
+    nesterov: bool = False
+    clip: float = 5.0  # or infinite: never
     auxiliary: float = 0.4  # weight of the auxiliary loss
     drop_path: float = 0.2  # reached linearly over the epochs
     cutout: float = 0.5  # side of the square, as a share of the image's: 16 of 32 pixels
@@ -1053,7 +1109,11 @@ class Retraining(Stateful):
     def __init__(self, network: Network, settings: RetrainSettings, train: Data, test: Data):
         self.network, self.settings, self.train, self.test = network, settings, train, test
         self.optimizer = torch.optim.SGD(
-            network.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+            network.parameters(),
+            settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.nesterov,
         )
         self.done, self.total = 0, settings.epochs
         self.steps = 0

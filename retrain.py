@@ -95,7 +95,9 @@ def train(result: runs.Run, genotype: Genotype, how: RetrainSettings, args: Name
     )
     trained, evaluated = how.epochs * len(data.train), how.epochs * len(data.test)
     runs.warn_if_long(device, settings["preset"], lambda: runs.seconds_needed(network, data, trained, evaluated))
-    size = count_parameters(network) - (count_parameters(network.auxiliary) if network.auxiliary else 0)
+    size = count_parameters(network) - (
+        count_parameters(network.skeleton.auxiliary) if network.skeleton.auxiliary else 0
+    )
     title = (
         f"{settings['dataset'].rsplit('/', 1)[-1]}: {how.layers} cells, {how.channels} channels, {size:,} parameters"
     )

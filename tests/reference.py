@@ -21,8 +21,8 @@ def norm(channels):
     return Lambda(lambda x: F.batch_norm(x, None, None, training=True))
 
 
-def relu_conv_norm(c_in, c_out):
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(c_in, c_out, 1, bias=False), norm(c_out))
+def relu_conv_norm(c_in, c_out, kernel=1):
+    return nn.Sequential(nn.ReLU(), nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False), norm(c_out))
 
 
 class Halve(nn.Module):
@@ -60,7 +60,7 @@ def separable(c, kernel, stride, dilation):
     ]
 
 
-def operation(name, c, stride):
+def operation(name, c, stride, family="darts"):
     if name == "none":
         return Lambda(lambda x: 0 * x[:, :, ::stride, ::stride])
     if name == "skip_connect":
@@ -70,9 +70,12 @@ def operation(name, c, stride):
     if name == "max_pool_3x3":
         return nn.Sequential(nn.MaxPool2d(3, stride, padding=1), norm(c))
     if name == "avg_pool_3x3":
-        return nn.Sequential(nn.AvgPool2d(3, stride, padding=1, count_include_pad=False), norm(c))
+        pool = nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+        return nn.Sequential(pool, norm(c)) if family == "darts" else pool
     kind, size = name.split("_conv_")
     kernel = int(size[0])
+    if kind == "nor":
+        return relu_conv_norm(c, c, kernel)
     if kind == "sep":
         return nn.Sequential(*separable(c, kernel, stride, 1), *separable(c, kernel, 1, 1))
     return nn.Sequential(*separable(c, kernel, stride, 2))
@@ -101,13 +104,83 @@ class ReferenceCell(nn.Module):
         return torch.cat(states[2:], 1)
 
 
-class ReferenceSupernet(nn.Module):
-    def __init__(self, space, layers, c, classes, image_channels):
+class ReferenceNb201Cell(nn.Module):
+    cell_type = "cell"
+
+    def __init__(self, space, c):
+        super().__init__()
+        self.mixed = nn.ModuleList(
+            nn.ModuleList(operation(name, c, 1, "nb201") for name in names) for names in space.operations["cell"]
+        )
+
+    def forward(self, x, weights):
+        nodes = [x]
+        for edges in ((0,), (1, 2), (3, 4, 5)):
+            terms = [
+                weights[edge, index] * op(nodes[source])
+                for source, edge in enumerate(edges)
+                for index, op in enumerate(self.mixed[edge])
+            ]
+            nodes.append(sum(terms))
+        return nodes[3]
+
+
+class ReferenceBlock(nn.Module):
+    """Halves the map: two convolutions of 3x3 beside a shortcut of pooling and a convolution of 1x1."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.conv_a = nn.Conv2d(c, 2 * c, 3, stride=2, padding=1, bias=False)
+        self.norm_a = nn.BatchNorm2d(2 * c, track_running_stats=False)
+        self.conv_b = nn.Conv2d(2 * c, 2 * c, 3, padding=1, bias=False)
+        self.norm_b = nn.BatchNorm2d(2 * c, track_running_stats=False)
+        self.conv_c = nn.Conv2d(c, 2 * c, 1, bias=False)
+
+    def forward(self, x):
+        y = self.norm_a(self.conv_a(torch.relu(x)))
+        y = self.norm_b(self.conv_b(torch.relu(y)))
+        odd = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), mode="replicate")  # a pixel averaged with its copy
+        return y + self.conv_c(F.avg_pool2d(odd, 2))
+
+
+class Reference(nn.Module):
+    """What both reference supernets have: α, the weights of the real one, and the mixture."""
+
+    def __init__(self, space):
         super().__init__()
         self.space = space
-        for cell_type in ("normal", "reduce"):
-            rows = space.operations[cell_type]
+        for cell_type, rows in space.operations.items():
             self.register_parameter(f"alpha_{cell_type}", nn.Parameter(torch.zeros(len(rows), len(rows[0]))))
+
+    @staticmethod
+    def like(supernet, layers, channels, classes, image_channels):
+        """The same weights as the real supernet."""
+        kind = ReferenceNb201 if supernet.space.name == "nb201" else ReferenceSupernet
+        parameters = list(supernet.parameters())
+        reference = kind(supernet.space, layers, channels, classes, image_channels).to(parameters[-1].dtype)
+        ours = list(reference.parameters())
+        assert [p.shape for p in ours] == [p.shape for p in parameters]
+        with torch.no_grad():
+            for mine, other in zip(ours, parameters, strict=True):
+                mine.copy_(other)
+        return reference
+
+    def mixture(self, presence):
+        """(edges, operations) per cell type from α and the presence of the real supernet."""
+        result = {}
+        for cell_type in self.space.operations:
+            weights = torch.softmax(getattr(self, f"alpha_{cell_type}"), 1)
+            rows = []
+            for edge, (operations, decided) in enumerate(presence[cell_type]):
+                there = torch.tensor([float(k in operations) for k in range(weights.shape[1])], dtype=weights.dtype)
+                rows.append(there if decided else weights[edge] * there)
+            result[cell_type] = torch.stack(rows)
+        return result
+
+
+class ReferenceSupernet(Reference):
+    def __init__(self, space, layers, c, classes, image_channels):
+        super().__init__(space)
         self.stem_conv = nn.Conv2d(image_channels, 3 * c, 3, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm2d(3 * c, track_running_stats=False)
         self.cells = nn.ModuleList()
@@ -123,29 +196,6 @@ class ReferenceSupernet(nn.Module):
         for place, noise in enumerate(self.noises):
             noise.place = place
 
-    @classmethod
-    def like(cls, supernet, layers, channels, classes, image_channels):
-        """The same weights as the real supernet."""
-        reference = cls(supernet.space, layers, channels, classes, image_channels).to(supernet.classifier.weight.dtype)
-        ours, theirs = list(reference.parameters()), list(supernet.parameters())
-        assert [p.shape for p in ours] == [p.shape for p in theirs]
-        with torch.no_grad():
-            for mine, other in zip(ours, theirs, strict=True):
-                mine.copy_(other)
-        return reference
-
-    def mixture(self, presence):
-        """(edges, operations) per cell type from α and the presence of the real supernet."""
-        result = {}
-        for cell_type in ("normal", "reduce"):
-            weights = torch.softmax(getattr(self, f"alpha_{cell_type}"), 1)
-            rows = []
-            for edge, (operations, decided) in enumerate(presence[cell_type]):
-                there = torch.tensor([float(k in operations) for k in range(weights.shape[1])], dtype=weights.dtype)
-                rows.append(there if decided else weights[edge] * there)
-            result[cell_type] = torch.stack(rows)
-        return result
-
     def forward(self, x, presence, batch=0):
         for noise in self.noises:
             noise.batch = batch
@@ -154,3 +204,25 @@ class ReferenceSupernet(nn.Module):
         for cell in self.cells:
             s0, s1 = s1, cell(s0, s1, mixture[cell.cell_type])
         return self.linear(s1.mean((2, 3)))
+
+
+class ReferenceNb201(Reference):
+    def __init__(self, space, layers, c, classes, image_channels):
+        super().__init__(space)
+        self.layers = layers
+        self.stem_conv = nn.Conv2d(image_channels, c, 3, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(c, track_running_stats=False)
+        self.cells = nn.ModuleList(ReferenceNb201Cell(space, c * 2 ** (n // layers)) for n in range(3 * layers))
+        self.blocks = nn.ModuleList([ReferenceBlock(c), ReferenceBlock(2 * c)])
+        self.last_norm = nn.BatchNorm2d(4 * c, track_running_stats=False)
+        self.linear = nn.Linear(4 * c, classes)
+
+    def forward(self, x, presence, batch=0):
+        weights = self.mixture(presence)["cell"]
+        x = self.stem_norm(self.stem_conv(x))
+        for stage in range(3):
+            if stage > 0:
+                x = self.blocks[stage - 1](x)
+            for cell in self.cells[stage * self.layers : (stage + 1) * self.layers]:
+                x = cell(x, weights)
+        return self.linear(torch.relu(self.last_norm(x)).mean((2, 3)))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genotypes import OPERATIONS, PUBLISHED, SPACES, Genotype
+from genotypes import OPERATIONS, PUBLISHED, SPACES, Arch, Genotype
 
 
 @st.composite
@@ -104,8 +106,8 @@ def test_all_published_cells_are_well_formed():
 
 
 def test_spaces_are_those_of_the_paper():
-    assert set(SPACES) == {"darts", "darts+none", "s1", "s2", "s3", "s4"}
-    for space in SPACES.values():
+    assert set(SPACES) == {"darts", "darts+none", "s1", "s2", "s3", "s4", "nb201"}
+    for space in (space for space in SPACES.values() if space.family == "darts"):
         assert space.edges[:5] == ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
         assert len(space.edges) == 14
         assert space.nodes == (2, 3, 4, 5)
@@ -123,9 +125,51 @@ def test_spaces_are_those_of_the_paper():
     assert SPACES["darts+none"].operations["normal"][0][0] == "none"
 
 
-def test_none_is_no_candidate_on_darts_like_spaces():
+def test_the_space_of_nas_bench_201():
+    space = SPACES["nb201"]
+    assert space.edges == ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+    names = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+    assert space.operations == {"cell": (names,) * 6}
+    assert (space.nodes, space.concat, space.topology) == ((1, 2, 3), (3,), False)
+
+
+def test_all_architectures_of_nas_bench_201_survive_being_written_and_read():
+    names = SPACES["nb201"].operations["cell"][0]
+    texts = {str(Arch(operations)): operations for operations in itertools.product(names, repeat=6)}
+    assert len(texts) == 15_625
+    assert all(Arch.from_text(text) == Arch(operations) for text, operations in texts.items())
+    operations = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3", "none")
+    text = "|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|"
+    assert texts[text] == operations, "the edges are in the order of their nodes"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("none", "conv"), "unknown operation 'conv'"),
+        (("|none~0|+", ""), "not of the form"),
+        (("none~2", "none~1"), "not of the form"),
+        (("none~2|", "none~2|+|none~0|"), "not of the form"),
+        (("|none~0|+", "none~0+"), "not of the form"),
+        (("+", ""), "not of the form"),
+    ],
+)
+def test_what_is_wrong_with_the_text_of_an_architecture_is_named(change, words):
+    text = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+    assert Arch.from_text(f" {text}\n") == Arch(("none",) * 6)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Arch.from_text(text.replace(*change))
+
+
+@given(st.text(alphabet="|~+012 none", max_size=80))
+def test_any_text_is_an_architecture_or_refused(text):
+    with pytest.raises(ValueError, match=r"\w"):
+        Arch.from_text(text)
+
+
+def test_none_is_a_candidate_on_nas_bench_201_only():
     for space in SPACES.values():
         for cell_type, rows in space.operations.items():
             for edge, names in enumerate(rows):
-                wanted = [index for index, name in enumerate(names) if name != "none"]
+                wanted = [index for index, name in enumerate(names) if name != "none" or space.name == "nb201"]
                 assert space.candidates(cell_type, edge) == wanted

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from genotypes import OPERATIONS, PUBLISHED, Genotype, is_convolution
+from genotypes import OPERATIONS, PUBLISHED, SPACES, Arch, Genotype, is_convolution
 from ptnas import (
     AuxiliaryHead,
     FactorizedReduce,
@@ -88,6 +88,32 @@ def test_the_imagenet_form_of_darts_has_its_published_size():
     assert round(count_multiply_adds(network, 3, 224) / 1e6) in range(520, 600), "the mobile setting: under 600 million"
 
 
+@pytest.mark.parametrize(("operation", "parameters"), [("nor_conv_3x3", 1_531_546), ("none", 73_306)])
+def test_networks_of_nas_bench_201_have_their_published_number_of_parameters(operation, parameters):
+    assert count_parameters(Network(Arch((operation,) * 6), 5, 16, 10)) == parameters
+
+
+@pytest.mark.parametrize("operation", SPACES["nb201"].operations["cell"][0])
+@pytest.mark.parametrize("size", [8, 11, 16])
+def test_networks_of_nas_bench_201_take_images_of_any_size(operation, size):
+    network = Network(Arch((operation,) * 6), 2, 4, 7, image_channels=1)
+    images = torch.randn(3, 1, size, size)
+    logits, auxiliary = network(images, drop_path=0.3)
+    assert logits.shape == (3, 7)
+    assert auxiliary is None
+    assert network.eval()(images).shape == (3, 7)
+
+
+def test_the_cell_of_nas_bench_201_computes_what_the_text_says():
+    text = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|avg_pool_3x3~0|skip_connect~1|nor_conv_1x1~2|"
+    cell = Network(Arch.from_text(text), 1, 4, 3, 1).skeleton.cells[0]
+    x = torch.randn(5, 4, 8, 8)
+    three, _, _, _, _, one = cell.operations
+    wanted = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False) + three(x) + one(x)
+    torch.testing.assert_close(cell((x,), 0.0), wanted)
+    assert isinstance(three[1], nn.Conv2d) and three[1].kernel_size == (3, 3) and one[1].kernel_size == (1, 1)
+
+
 @pytest.mark.parametrize("name", ["NASNET_A", "AMOEBANET_A", "DARTS_V2"])
 @pytest.mark.parametrize(
     ("form", "size"), [("cifar", 8), ("cifar", 11), ("cifar", 32), ("imagenet", 32), ("imagenet", 97)]
@@ -128,12 +154,12 @@ def test_drop_path_drops_whole_images_and_keeps_the_mean():
 def test_drop_path_spares_identities():
     pairs = (("skip_connect", 0), ("skip_connect", 1))
     network = Network(Genotype(pairs, (2,), pairs, (2,)), 3, 4, 3, 1)
-    cell = network.cells[0]
+    cell = network.skeleton.cells[0]
     before, last = torch.randn(2, 8, 12, 8, 8)
-    assert torch.equal(cell(before, last, 0.9), cell(before, last, 0.0))
+    assert torch.equal(cell((before, last), 0.9), cell((before, last), 0.0))
     parametric = (("sep_conv_3x3", 0), ("skip_connect", 1))
-    other = Network(Genotype(parametric, (2,), parametric, (2,)), 3, 4, 3, 1).cells[0]
-    assert not torch.equal(other(before, last, 0.9), other(before, last, 0.0))
+    other = Network(Genotype(parametric, (2,), parametric, (2,)), 3, 4, 3, 1).skeleton.cells[0]
+    assert not torch.equal(other((before, last), 0.9), other((before, last), 0.0))
 
 
 def test_the_cells_of_a_network_compute_what_the_genotype_says():
@@ -141,12 +167,12 @@ def test_the_cells_of_a_network_compute_what_the_genotype_says():
         (("max_pool_3x3", 1), ("skip_connect", 0), ("avg_pool_3x3", 2), ("none", 1)), (3,),
         (("skip_connect", 0), ("skip_connect", 1)), (2,),
     )  # fmt: skip
-    cell = Network(genotype, 3, 4, 3, 1).cells[0]
+    cell = Network(genotype, 3, 4, 3, 1).skeleton.cells[0]
     before, last = torch.randn(2, 6, 12, 8, 8)
     first, second = cell.preprocess[0](before), cell.preprocess[1](last)
     node = F.max_pool2d(second, 3, 1, 1) + first
     wanted = F.avg_pool2d(node, 3, 1, 1, count_include_pad=False)
-    torch.testing.assert_close(cell(before, last, 0.0), wanted)
+    torch.testing.assert_close(cell((before, last), 0.0), wanted)
 
 
 def test_a_discrete_network_keeps_running_statistics_and_affine_norms():

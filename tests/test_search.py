@@ -165,7 +165,7 @@ def test_fixed_alpha_stays_zero_exactly_through_a_search():
 def test_absent_weights_are_left_alone_by_the_w_step():
     supernet = make_supernet()
     supernet.decide("normal", 0, 0)
-    absent = supernet.cells[0].edges[0].operations[1]
+    absent = supernet.skeleton.cells[0].edges[0].operations[1]
     before = copy.deepcopy(absent.state_dict())
     bilevel = Bilevel(supernet, SearchSettings(), lr=0.1)
     bilevel.w_step(make_images())
@@ -212,7 +212,9 @@ def test_the_gap_of_figure_3_counts_edges_with_skip_and_convolutions_only():
         ("skip_connect", "none", "max_pool_3x3"),
         ("none", "sep_conv_3x3", "noise"),
     )
-    space = Space("mine", ((0, 2), (1, 2), (2, 3)), {"normal": rows, "reduce": rows[1:] + rows[1:2]}, True, False)
+    space = Space(
+        "mine", "darts", ((0, 2), (1, 2), (2, 3)), {"normal": rows, "reduce": rows[1:] + rows[1:2]}, True, False
+    )
     supernet = make_supernet(space)
     row = torch.softmax(supernet.alpha["normal"][0], 0).tolist()
     assert skip_gap(supernet) == pytest.approx(row[0] - (row[1] + row[2]) / 2)

@@ -67,7 +67,7 @@ def test_whatever_is_masked_decided_and_pruned_the_supernet_equals_the_reference
     images, labels = make_images(5)
     ours, theirs = supernet(images), reference(images, supernet.presence)
     torch.testing.assert_close(ours, theirs)
-    w = supernet.classifier.weight, supernet.stem[0].weight
+    w = supernet.skeleton.classifier.weight, supernet.skeleton.stem[0].weight
     other_w = reference.linear.weight, reference.stem_conv.weight
     loss, other_loss = (nn.functional.cross_entropy(logits, labels) for logits in (ours, theirs))
     gradients = torch.autograd.grad(loss, w, allow_unused=True, materialize_grads=True)
@@ -81,7 +81,7 @@ def test_masking_an_operation_equals_removing_it(space, data):
     supernet = make_supernet(space)
     cell_type, edge, operation = data.draw(st.sampled_from(cases(supernet)))
     removed = copy.deepcopy(supernet)
-    for cell in removed.cells:
+    for cell in removed.skeleton.cells:
         if cell.cell_type == cell_type:
             cell.edges[edge].operations[operation] = Zero(cell.edges[edge].stride)
     images, _ = make_images()
@@ -117,13 +117,13 @@ def test_a_mask_ends_with_an_exception_too():
 @pytest.mark.parametrize("space", sorted(SPACES))
 def test_a_decided_edge_equals_its_operation_alone(space):
     supernet = make_supernet(space)
-    cell = supernet.cells[0]
+    cell = supernet.skeleton.cells[0]
     x = torch.randn(4, 4, 8, 8, dtype=torch.double)
-    weights = supernet.weights()["normal"]
-    for edge, operation in itertools.product((0, 5, 13), range(len(supernet.space.operations["normal"][0]))):
-        supernet.decide("normal", edge, operation)
-        mixed = cell.edges[edge](x, weights[edge], supernet.presence["normal"][edge])
-        if supernet.space.operations["normal"][edge][operation] == "none":
+    rows, weights = supernet.space.operations[cell.cell_type], supernet.weights()[cell.cell_type]
+    for edge, operation in itertools.product((0, 5, len(rows) - 1), range(len(rows[0]))):
+        supernet.decide(cell.cell_type, edge, operation)
+        mixed = cell.edges[edge](x, weights[edge], supernet.presence[cell.cell_type][edge])
+        if rows[edge][operation] == "none":
             assert mixed is None
         else:
             assert torch.equal(mixed, cell.edges[edge].operations[operation](x))
@@ -132,7 +132,7 @@ def test_a_decided_edge_equals_its_operation_alone(space):
 def test_the_weights_of_what_remains_are_not_renormalised():
     supernet = make_supernet("s2")
     x = torch.randn(4, 4, 8, 8, dtype=torch.double)
-    edge, weights = supernet.cells[0].edges[0], supernet.weights()["normal"][0]
+    edge, weights = supernet.skeleton.cells[0].edges[0], supernet.weights()["normal"][0]
     with supernet.mask("normal", 0, 1):  # sep_conv_3x3: skip_connect remains
         assert torch.equal(edge(x, weights, supernet.presence["normal"][0]), weights[0] * x)
 
@@ -140,7 +140,7 @@ def test_the_weights_of_what_remains_are_not_renormalised():
 def test_what_is_absent_is_not_computed():
     supernet = make_supernet("s2")
     computed = []
-    operation = supernet.cells[0].edges[3].operations[1]
+    operation = supernet.skeleton.cells[0].edges[3].operations[1]
     operation.register_forward_hook(lambda *_: computed.append(True))
     images, _ = make_images()
     with supernet.mask("normal", 3, 1):
@@ -180,15 +180,25 @@ def test_a_supernet_has_no_running_statistics_and_only_the_stem_is_affine():
     supernet = Supernet(SPACES["darts"], 5, 4, 10)
     norms = [module for module in supernet.modules() if isinstance(module, nn.BatchNorm2d)]
     assert all(norm.running_mean is None for norm in norms)
-    assert [norm for norm in norms if norm.affine] == [supernet.stem[1]]
+    assert [norm for norm in norms if norm.affine] == [supernet.skeleton.stem[1]]
     images = torch.randn(8, 3, 8, 8)
     assert torch.equal(supernet.eval()(images), supernet.train()(images))
+
+
+def test_on_nas_bench_201_the_norms_outside_the_cells_are_affine_and_pooling_has_none():
+    supernet = Supernet(SPACES["nb201"], 2, 4, 10)
+    norms = [module for module in supernet.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all(norm.running_mean is None for norm in norms)
+    inside = [norm for norm in supernet.skeleton.cells.modules() if isinstance(norm, nn.BatchNorm2d)]
+    assert len(inside) == 6 * 6 * 2, "two convolutions on each of six edges in each of six cells"
+    assert all(norm.affine == (norm not in inside) for norm in norms)
+    assert len(norms) - len(inside) == 1 + 2 * 2 + 1, "stem, residual blocks, head"
 
 
 def test_pooling_is_followed_by_a_norm_in_the_supernet():
     supernet = make_supernet("darts")
     for index, name in enumerate(SPACES["darts"].operations["normal"][0]):
-        operation = supernet.cells[0].edges[0].operations[index]
+        operation = supernet.skeleton.cells[0].edges[0].operations[index]
         assert ("pool" in name) == isinstance(
             operation[-2] if isinstance(operation, nn.Sequential) else None, nn.MaxPool2d | nn.AvgPool2d
         )
@@ -204,8 +214,8 @@ def test_fixed_alpha_is_zero_exactly_and_gives_uniform_weights():
 
 def test_cells_at_a_third_and_two_thirds_reduce():
     supernet = Supernet(SPACES["s2"], 8, 4, 10)
-    assert [cell.cell_type for cell in supernet.cells].count("reduce") == 2
-    assert [supernet.cells[layer].cell_type for layer in (2, 5)] == ["reduce", "reduce"]
+    assert [cell.cell_type for cell in supernet.skeleton.cells].count("reduce") == 2
+    assert [supernet.skeleton.cells[layer].cell_type for layer in (2, 5)] == ["reduce", "reduce"]
 
 
 def test_the_state_of_a_supernet_includes_its_presence():
@@ -221,6 +231,7 @@ def test_the_state_of_a_supernet_includes_its_presence():
 def test_a_space_is_data_also_for_cells_that_nobody_published():
     space = Space(
         "mine",
+        "darts",
         edges=((0, 2), (1, 2), (2, 3)),
         operations=dict.fromkeys(("normal", "reduce"), (("noise", "skip_connect"),) * 3),
         topology=True,
@@ -239,11 +250,10 @@ def test_a_cell_compiles_as_one_graph():
         graphs.append(graph)
         return graph.forward
 
-    cell = torch.compile(supernet.cells[0], backend=count, fullgraph=True)
-    x, weights = torch.randn(4, 12, 8, 8), supernet.weights()["normal"]
-    torch.testing.assert_close(
-        cell(x, x, weights, supernet.presence["normal"]), supernet.cells[0](x, x, weights, supernet.presence["normal"])
-    )
+    cell = torch.compile(supernet.skeleton.cells[0], backend=count, fullgraph=True)
+    x = torch.randn(4, 12, 8, 8)
+    arguments = (x, x), supernet.weights(), supernet.presence
+    torch.testing.assert_close(cell(*arguments), supernet.skeleton.cells[0](*arguments))
     assert len(graphs) == 1
 
 
