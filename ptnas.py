@@ -1067,8 +1067,10 @@ class Network(nn.Module):
         return (logits, auxiliary) if self.training else logits
 
 
-def count_parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+def count_parameters(network: Network) -> int:
+    """Without the auxiliary head, as the paper counts."""
+    named = network.named_parameters()
+    return sum(parameter.numel() for name, parameter in named if "auxiliary" not in name)
 
 
 @torch.no_grad()

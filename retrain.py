@@ -4,6 +4,7 @@
     python retrain.py --arch DARTS_V2 --dataset cifar10                             # the paper's setting: use a GPU
     python retrain.py --arch DARTS_V2 --dataset imagenet --data /path/to/folders    # folders train/ and val/
     python retrain.py --arch "Genotype(normal=[...], ...)" --dataset my_images --preset laptop
+    python retrain.py --arch "|nor_conv_3x3~0|+|...|+|...|" --dataset cifar10       # a cell of NAS-Bench-201
     python retrain.py --arch DARTS_V2 --dataset cifar10 --preset paper --summary    # parameters and multiply-adds
 
 Writes network.pt, network.jsonl and network.png.
@@ -19,15 +20,22 @@ from dataclasses import asdict
 import torch
 
 import runs
-from genotypes import Genotype
 from ptnas import Network, Retraining, RetrainSettings, count_multiply_adds, count_parameters
 
-CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "svhn": 10, "imagenet": 1000}  # what --summary assumes
+# What --summary assumes of a data set: classes, channels and size of its images
+SHAPES = {
+    "digits": (10, 1, 8),
+    "cifar10": (10, 3, 32),
+    "cifar100": (100, 3, 32),
+    "svhn": (10, 3, 32),
+    "imagenet16-120": (120, 3, 16),
+    "imagenet": (1000, 3, 224),
+}
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     parser = runs.Parser(description=__doc__.split("\n")[0])
-    parser.add_argument("--arch", required=True, help="FILE.json, the name of a published cell, or 'Genotype(...)'")
+    parser.add_argument("--arch", required=True, help="FILE.json, a published name, 'Genotype(...)', '|op~0|+...'")
     parser.add_argument("--summary", action="store_true", help="print the size of the network; needs no data")
     runs.add_training_options(parser)
     runs.add_run_options(parser, save="network.pt")
@@ -70,21 +78,23 @@ def run(argv: Sequence[str] | None) -> None:
     print(f"network {args.save}: {how.epochs} epochs, test error {last['test_error']:.2f}%{top5}")
 
 
-def summarise(genotype: Genotype, how: RetrainSettings, dataset: str, image_size: int | None) -> None:
+def summarise(genotype: runs.Architecture, how: RetrainSettings, dataset: str, image_size: int | None) -> None:
     """Print parameters and multiply-adds of the network, without the auxiliary head as the paper counts."""
-    if dataset not in CLASSES:
-        raise runs.UserError(f"--summary needs no data and so knows {', '.join(CLASSES)}; name one with --dataset")
-    channels, own = (1, 8) if dataset == "digits" else (3, 224 if dataset == "imagenet" else 32)
-    network = Network(genotype, how.layers, how.channels, CLASSES[dataset], channels, how.form)
+    if dataset not in SHAPES:
+        raise runs.UserError(f"--summary needs no data and so knows {', '.join(SHAPES)}; name one with --dataset")
+    classes, channels, own = SHAPES[dataset]
+    network = Network(genotype, how.layers, how.channels, classes, channels, how.form)
     size = image_size or own
     print(
-        f"{how.layers} cells, {how.channels} channels, {CLASSES[dataset]} classes: "
+        f"{len(network.skeleton.cells)} cells, {how.channels} channels, {classes} classes: "
         f"{count_parameters(network):,} parameters, "
         f"{count_multiply_adds(network, channels, size):,} multiply-adds for an image of {size}x{size}"
     )
 
 
-def train(result: runs.Run, genotype: Genotype, how: RetrainSettings, args: Namespace, device: torch.device) -> None:
+def train(
+    result: runs.Run, genotype: runs.Architecture, how: RetrainSettings, args: Namespace, device: torch.device
+) -> None:
     """Take what is left of the training."""
     settings = result.settings
     data = runs.load_run_data(settings, device, args.workers, how.cutout)
@@ -95,12 +105,8 @@ def train(result: runs.Run, genotype: Genotype, how: RetrainSettings, args: Name
     )
     trained, evaluated = how.epochs * len(data.train), how.epochs * len(data.test)
     runs.warn_if_long(device, settings["preset"], lambda: runs.seconds_needed(network, data, trained, evaluated))
-    size = count_parameters(network) - (
-        count_parameters(network.skeleton.auxiliary) if network.skeleton.auxiliary else 0
-    )
-    title = (
-        f"{settings['dataset'].rsplit('/', 1)[-1]}: {how.layers} cells, {how.channels} channels, {size:,} parameters"
-    )
+    size = count_parameters(network)
+    title = f"{settings['dataset'].rsplit('/', 1)[-1]}: {len(network.skeleton.cells)} cells, {size:,} parameters"
     result.loop(
         Retraining(network.to(device), how, data.train, data.test),
         "epoch",

@@ -11,9 +11,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import csv
+import itertools
 import json
 import math
 import os
+import pickle
 import re
 import sys
 import time
@@ -23,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -35,7 +39,7 @@ from torchvision import datasets
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from genotypes import PUBLISHED, Genotype, Space, is_convolution
+from genotypes import PUBLISHED, SPACES, Arch, DiscreteCell, Genotype, Space, is_convolution
 
 SCHEMA = 1  # of checkpoints and of genotype.json
 
@@ -48,7 +52,7 @@ class UserError(Exception):
 # Presets
 # ============================================================================================================
 
-DATASETS = ("digits", "cifar10", "cifar100", "svhn", "imagenet")
+DATASETS = ("digits", "cifar10", "cifar100", "svhn", "imagenet16-120", "imagenet")
 
 # What differs from the paper's settings, which are the defaults of the settings in `ptnas.py`: by command, then by
 # preset with the data set and the kind of space where these matter. `limit` is a number of training images,
@@ -59,11 +63,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "paper": {},
         "laptop": {"layers": 3, "channels": 8, "epochs": 12, "lr": 0.1, "alpha_lr": 3e-3, "limit": 2000},
         "laptop digits": {"layers": 3, "epochs": 30, "alpha_lr": 3e-3},
+        "paper nb201": {"layers": 5, "epochs": 100},
+        "laptop nb201": {"layers": 1, "epochs": 15, "alpha_lr": 3e-3, "limit": 5000, "image_size": 16},
+        "laptop digits nb201": {"layers": 1, "epochs": 30, "alpha_lr": 3e-3},
     },
     "select": {
         "paper": {},
         "laptop": {"tune_epochs": 1},
         "laptop digits": {"metric": "loss", "tune_epochs": 2, "noise_passes": 3},
+        "laptop nb201": {"tune_epochs": 1},
     },
     "retrain": {
         "paper": {},
@@ -84,6 +92,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "decay": "exponential", "weight_decay": 3e-5, "drop_path": 0.0, "cutout": 0.0, "label_smoothing": 0.1,
             "limit": 10_000, "image_size": 64,
         },
+        "paper nb201": {
+            "layers": 5, "channels": 16, "epochs": 200, "batch_size": 256, "lr": 0.1, "nesterov": True,
+            "weight_decay": 5e-4, "clip": math.inf, "auxiliary": 0.0, "drop_path": 0.0, "cutout": 0.0,
+        },
+        "laptop nb201": {
+            "layers": 1, "channels": 16, "epochs": 10, "batch_size": 64, "lr": 0.1, "nesterov": True,
+            "weight_decay": 5e-4, "clip": math.inf, "auxiliary": 0.0, "drop_path": 0.0, "cutout": 0.0, "limit": 5000,
+        },
     },
 }  # fmt: skip
 
@@ -91,9 +107,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 def preset(command: str, name: str | None, dataset: str, space: str | None = None) -> tuple[str, dict[str, Any]]:
     """The name of the preset, `laptop` by default for `digits` and `paper` for all else, and what it sets."""
     name = name or ("laptop" if dataset == "digits" else "paper")
-    kind = "s1-s4" if space in ("s1", "s2", "s3", "s4") else "other"
+    kind = "s1-s4" if space in ("s1", "s2", "s3", "s4") else space
     choices = PRESETS[command]
-    key = next(key for key in (f"{name} {dataset} {kind}", f"{name} {dataset}", name) if key in choices)
+    keys = (f"{name} {dataset} {kind}", f"{name} {kind}", f"{name} {dataset}", name)
+    key = next(key for key in keys if key in choices)
     return name, dict(choices[key])
 
 
@@ -397,7 +414,7 @@ def load_data(
     workers: int | None = None,
     cutout: float = 0.0,
 ) -> ImageData:
-    """Load `digits`, a data set of torchvision, ImageNet or a folder.
+    """Load `digits`, a data set of torchvision, ImageNet, ImageNet16-120 or a folder.
 
     The side of the images is `image_size`, or else their own; training images are a random `limit` of all. Raises
     UserError if the name is unknown or there is nothing sound to read.
@@ -408,6 +425,8 @@ def load_data(
         train, test, classes = _digits()
     elif name in ("cifar10", "cifar100", "svhn"):
         train, test, classes = _torchvision(name, root)
+    elif name == "imagenet16-120":
+        train, test, classes = _imagenet16(root)
     elif name == "imagenet":
         folder = next((path for path in (root / "imagenet", root) if (path / "train").is_dir()), None)
         if folder is None:
@@ -471,6 +490,55 @@ def _torchvision(name: str, root: Path) -> tuple[Split, Split, Sequence[str]]:
         return *splits, [str(digit) for digit in range(10)]
     splits = [(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), part.targets) for part in parts]
     return *splits, parts[0].classes
+
+
+def _imagenet16(root: Path) -> tuple[Split, Split, Sequence[str]]:
+    """The first 120 classes of ImageNet at 16x16 pixels (Chrabaszcz et al., 2017; Dong & Yang, 2020), in the pickled
+    batches in which ImageNet at this size is distributed: 1,000 classes, labels from 1."""
+    names = [f"train_data_batch_{number}" for number in range(1, 11)], ["val_data"]
+    folder = next((path for path in (root / "ImageNet16", root) if (path / names[0][0]).is_file()), None)
+    if folder is None:
+        raise UserError(
+            f"imagenet16-120 is expected in {root / 'ImageNet16'}: the files train_data_batch_1 to train_data_batch_10 "
+            "and val_data of the downsampled ImageNet at 16x16, from image-net.org"
+        )
+    splits = []
+    for part in names:
+        batches = [_imagenet16_batch(folder / name) for name in part]
+        images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+        kept = labels <= 120
+        splits.append((torch.from_numpy(images[kept]).reshape(-1, 3, 16, 16), (labels[kept] - 1).tolist()))
+    return *splits, [str(label) for label in range(1, 121)]
+
+
+def _imagenet16_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 768) and labels (N,) of a pickled batch. Raises UserError if it is something else."""
+    try:
+        with path.open("rb") as file:
+            content = ArrayUnpickler(file, encoding="latin1").load()
+        images, labels = np.asarray(content["data"]), np.asarray(content["labels"])
+    except Exception as error:  # a damaged or foreign file fails in many ways
+        raise UserError(f"{path} is missing, damaged or no batch of images: {error!r}"[:300]) from None
+    counted = labels.dtype.kind in "iu" and labels.shape == images.shape[:1] and len(labels)
+    if not counted or images.dtype != np.uint8 or images.shape[1:] != (768,) or not 1 <= labels.min() <= 1000:
+        raise UserError(f"{path} does not hold images of 16x16 pixels with labels from 1 to 1000")
+    return images, labels.astype(np.int64)
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads containers, numbers, text and numpy arrays; whatever else a pickle would call is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        if module.startswith(("numpy.core.", "numpy._core.")):  # which of the two depends on the version of numpy
+            for protocol in (2, 5):
+                rebuild = np.zeros(1).__reduce_ex__(protocol)[0]  # `_reconstruct`, `_frombuffer`
+                if rebuild.__name__ == name:
+                    return rebuild
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
+            return lambda text, encoding: text.encode("latin1")
+        raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
 
 
 def _folder(
@@ -664,10 +732,12 @@ class Run:
         draw: Callable[[Figure, list[dict[str, Any]]], None],
         extra: dict[str, Any] | None = None,
         complete: Callable[[list[dict[str, Any]]], None] = lambda records: None,
+        keep_every: int | None = None,
     ) -> None:
         """Take all steps of the task that are left. `show` puts a record into a few words for the progress bar; `draw`
         draws the records; `extra` goes into the checkpoint; `complete` is called after the last step, before the
-        checkpoint says that the run is finished."""
+        checkpoint says that the run is finished; after every `keep_every` steps the checkpoint is kept as well, as
+        `name.epochNNN.pt`."""
         if self.state is None:
             self._move_aside()
         else:
@@ -685,7 +755,7 @@ class Run:
                 self.finished = task.done >= task.total
                 if self.finished:
                     complete(self.records)
-                self._save(task, extra or {})
+                self._save(task, extra or {}, keep_every)
                 if self.finished or time.monotonic() - drawn > 10:
                     self._draw(draw)
                     drawn = time.monotonic()
@@ -697,7 +767,7 @@ class Run:
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{name} became {value} in step {done}: try a smaller --lr")
 
-    def _save(self, task: Task, extra: dict[str, Any]) -> None:
+    def _save(self, task: Task, extra: dict[str, Any], keep_every: int | None) -> None:
         content = {
             "schema": SCHEMA,
             "kind": self.kind,
@@ -707,6 +777,8 @@ class Run:
             "state": task.state_dict(),
             **extra,
         }
+        if keep_every and task.done % keep_every == 0:
+            write(snapshot(self.checkpoint, task.done), lambda file: torch.save(content, file))
         write(self.checkpoint, lambda file: torch.save(content, file))
         try:
             with self.log.open("a") as log:
@@ -722,6 +794,7 @@ class Run:
     def _move_aside(self) -> None:
         """Keep what an earlier run left under these names: rename it to a name that is free."""
         there = [path for path in {self.save, self.checkpoint, self.log, self.picture} if path.exists()]
+        there += snapshots(self.checkpoint).values()
         if not there:
             return
         number = next(n for n in range(1, 10**6) if not any(_numbered(path, n).exists() for path in there))
@@ -734,32 +807,50 @@ def _numbered(path: Path, number: int) -> Path:
     return path.with_stem(f"{path.stem}.{number}")
 
 
+def snapshot(checkpoint: Path, epoch: int) -> Path:
+    """Where the state after this epoch is kept."""
+    return checkpoint.with_stem(f"{checkpoint.stem}.epoch{epoch:03d}")
+
+
+def snapshots(checkpoint: Path) -> dict[int, Path]:
+    """The states that were kept beside this checkpoint, by epoch."""
+    name = re.compile(re.escape(checkpoint.stem) + r"\.epoch(\d{3,})\.pt")
+    found = ((name.fullmatch(path.name), path) for path in checkpoint.parent.iterdir())
+    return dict(sorted((int(match.group(1)), path) for match, path in found if match))
+
+
 # ============================================================================================================
 # Architectures by name, text or file
 # ============================================================================================================
 
 
-def load_architecture(text: str) -> tuple[Genotype, dict[str, Any]]:
-    """An architecture from a published name, from `Genotype(...)` or from a JSON file, and what else the file says
-    (space, data set, preset, image size). Raises UserError."""
+Architecture = Genotype | Arch
+
+
+def load_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
+    """An architecture from a published name, from `Genotype(...)`, from the text of NAS-Bench-201 or from a JSON file,
+    and what else the file says (space, data set, preset, image size). Raises UserError."""
     if text in PUBLISHED:
         space = re.search(r"_(S[1-4])_", text)
         return PUBLISHED[text], {"space": space.group(1).lower()} if space else {}
-    if text.lstrip().startswith("Genotype"):
-        try:
+    try:
+        if text.lstrip().startswith("Genotype"):
             return Genotype.from_text(text), {}
-        except ValueError as error:
-            raise UserError(f"--arch: {error}") from None
+        if text.lstrip().startswith("|"):
+            return Arch.from_text(text), {"space": "nb201"}
+    except ValueError as error:
+        raise UserError(f"--arch: {error}") from None
     path = Path(text)
     if not path.is_file():
-        raise UserError(f"no architecture {text!r}: no file, not Genotype(...), and none of {', '.join(PUBLISHED)}")
+        forms = "no file, not Genotype(...), not |op~0|+..."
+        raise UserError(f"no architecture {text!r}: {forms}, and none of {', '.join(PUBLISHED)}")
     try:
         if path.stat().st_size > 10 << 20:
             raise ValueError("more than 10 MiB")
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("not a JSON object")
-        if "genotype" not in content:
+        if not content.keys() & {"genotype", "arch"}:
             return Genotype.from_json(content), {}
         if content.get("schema") != SCHEMA:
             raise ValueError(f"schema version {content.get('schema')}, and this program reads {SCHEMA}")
@@ -767,9 +858,48 @@ def load_architecture(text: str) -> tuple[Genotype, dict[str, Any]]:
             raise ValueError("what select.py says of the search is missing")
         if not isinstance(content["dataset"], str) or content["preset"] not in ("paper", "laptop"):
             raise ValueError(f"data set {content['dataset']!r} or preset {content['preset']!r} is none")
+        if "arch" in content:
+            return Arch.from_text(str(content["arch"])), content | {"space": "nb201"}
         return Genotype.from_json(content["genotype"]), content
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} holds no genotype: {error}") from None
+
+
+BENCHMARKED = ("cifar10", "cifar100", "imagenet16-120")  # the data sets of NAS-Bench-201
+
+
+def load_benchmark(path: Path) -> dict[str, dict[str, float]]:
+    """The true test error in percent of every NAS-Bench-201 architecture, by its text and by data set, from a CSV file
+    of test accuracies with the header `arch,cifar10,cifar100,imagenet16-120`. Raises UserError unless the file has
+    just that, for all architectures."""
+    header = ["arch", *BENCHMARKED]
+    errors: dict[str, dict[str, float]] = {}
+    number = 1
+    try:
+        if path.stat().st_size > 10 << 20:
+            raise ValueError("more than 10 MiB")
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.reader(file, strict=True)
+            if next(rows, []) != header:
+                raise ValueError(f"the header {','.join(header)} is needed")
+            for text, *accuracies in filter(None, rows):
+                number = rows.line_num
+                arch = str(Arch.from_text(text))
+                if arch in errors or len(accuracies) != len(BENCHMARKED):
+                    raise ValueError(f"{arch} stands there twice" if arch in errors else "four fields are needed")
+                values = [float(accuracy) for accuracy in accuracies]
+                if not all(0 <= value <= 100 for value in values):
+                    raise ValueError("accuracies are percentages")
+                errors[arch] = {name: 100 - value for name, value in zip(BENCHMARKED, values, strict=True)}
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"--benchmark {path}, line {number}: {error}") from None
+    space = SPACES["nb201"]
+    for operations in itertools.product(*space.operations["cell"]):
+        if str(Arch(operations)) not in errors:
+            raise UserError(f"--benchmark {path}: the architecture {Arch(operations)} is missing")
+    return errors
 
 
 # ============================================================================================================
@@ -777,13 +907,15 @@ def load_architecture(text: str) -> tuple[Genotype, dict[str, Any]]:
 # ============================================================================================================
 
 BLUE, ORANGE, RED, GREY = "#1f5fa8", "#e07b00", "#c1121f", "#777777"
+CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell", "cell": "cell"}
 
 
 def draw_search(figure: Figure, records: list[dict[str, Any]], space: Space) -> None:
     """Validation accuracy and the mean softmax gap α_skip - α_conv, the axes of Fig. 3, per epoch; below them the
     weights of every edge now."""
-    figure.set_size_inches(9, 8)
-    top, *maps = figure.subplots(3, 1, height_ratios=[2, 1, 1])
+    count = len(space.cell_types)
+    figure.set_size_inches(9, 4 + 2 * count)
+    top, *maps = figure.subplots(1 + count, 1, height_ratios=[2] + [1] * count)
     epochs = [record["epoch"] for record in records]
     top.plot(epochs, [record["valid_accuracy"] for record in records], color=BLUE, marker="o", markersize=3)
     top.set_xlabel("epoch")
@@ -798,7 +930,7 @@ def draw_search(figure: Figure, records: list[dict[str, Any]], space: Space) -> 
     edges = [f"{source}→{node}" for source, node in space.edges]
     for axes, (cell_type, rows) in zip(maps, records[-1]["weights"].items(), strict=True):
         _draw_weights(axes, rows, space.operations[cell_type], edges)
-        axes.set_title(f"softmax(α), {'reduction' if cell_type == 'reduce' else cell_type} cell", fontsize=10)
+        axes.set_title(f"softmax(α), {CELL_NAMES[cell_type]}", fontsize=10)
         axes.set_xlabel("edge (input node→output node)", fontsize=8)
 
 
@@ -818,17 +950,18 @@ def _draw_weights(axes: Axes, rows: list[list[float]], names: Sequence[Sequence[
             axes.text(edge, operation, f"{name}{weight:.3f}", ha="center", va="center", fontsize=size, color=colour)
 
 
-def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, genotype: Genotype | None) -> None:
+def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, found: Architecture | None) -> None:
     """The chosen cells, once they are (Fig. 5), and validation accuracy over the rounds of the selection (Fig. 6)."""
-    figure.set_size_inches(15 if genotype else 8, 8 if genotype else 4)
     figure.suptitle(title)
-    if genotype:
-        cells, bottom = figure.subfigures(2, 1, height_ratios=[2, 1])
-        left, right = cells.subplots(1, 2)
-        draw_cell(left, genotype.normal, genotype.normal_concat, "normal cell")
-        draw_cell(right, genotype.reduce, genotype.reduce_concat, "reduction cell")
+    if found:
+        figure.set_size_inches(1 + 7 * len(found.cells), 8)
+        top, bottom = figure.subfigures(2, 1, height_ratios=[2, 1])
+        places = top.subplots(1, len(found.cells), squeeze=False).flat
+        for axes, (cell_type, cell) in zip(places, found.cells.items(), strict=True):
+            draw_cell(axes, cell, CELL_NAMES[cell_type])
         axes = bottom.subplots()
     else:
+        figure.set_size_inches(8, 4)
         axes = figure.subplots()
     rounds = [record["round"] for record in records]
     axes.plot(rounds, [record["valid_accuracy"] for record in records], color=BLUE, marker="o", label="after tuning")
@@ -843,16 +976,20 @@ def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, ge
     axes.legend(fontsize=8)
 
 
-def draw_cell(axes: Axes, cell: Sequence[tuple[str, int]], concat: Sequence[int], title: str) -> None:
+def draw_cell(axes: Axes, cell: DiscreteCell, title: str) -> None:
     """A cell like those of Fig. 5, operations with parameters in red.
 
     Every operation has a row of its own, in which its arrow runs straight and its label stands just before the node
-    that it feeds; nodes lie between rows. So no arrow passes through a label that is not its own.
+    that it feeds; a node lies amid the rows of its operations. So no arrow passes through a label that is not its own.
     """
-    nodes = len(cell) // 2
-    places = {0: (0.0, nodes * 2 * 0.3), 1: (0.0, nodes * 2 * 0.7)}
-    places |= {node: (3.5 * (node - 1) + 0.3, 2.0 * (node - 2) + 0.5) for node in range(2, 2 + nodes)}
-    end = (3.5 * (nodes + 1) - 0.7, places[1 + nodes][1] / 2 + 0.25)
+    rows: dict[int, list[int]] = {}
+    for row, (_, _, node) in enumerate(cell.operations):
+        rows.setdefault(node, []).append(row)
+    height = len(cell.operations)
+    starts = (0.5,) if cell.inputs == 1 else (0.3, 0.7)
+    places = {node: (0.0, height * start) for node, start in enumerate(starts)}
+    places |= {node: (3.5 * (node - cell.inputs + 1) + 0.3, sum(own) / len(own)) for node, own in rows.items()}
+    end = (3.5 * (len(rows) + 1) - 0.7, (height - 1) / 2)
     colours = ("#444444", "#1f5fa8", "#2a8c55", "#8a4fb5", "#b8860b", "#0e8f9c", "#a34a28")
 
     def line(points: Sequence[tuple[float, float]], colour: str, style: str = "-") -> None:
@@ -861,20 +998,21 @@ def draw_cell(axes: Axes, cell: Sequence[tuple[str, int]], concat: Sequence[int]
         head = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", points[-1], points[-2], arrowprops=head, zorder=1)
 
-    for row, (operation, source) in enumerate(cell):
-        node = 2 + row // 2
+    for row, (operation, source, node) in enumerate(cell.operations):
         (x0, y0), (x1, y1) = places[source], places[node]
-        colour = colours[source % len(colours)]
-        line([(x0 + 0.3, y0), (x0 + 0.75, row), (x1 - 0.75, row), (x1 - 0.32, y1 + (row % 2 - 0.5) * 0.3)], colour)
+        colour = GREY if operation == "none" else colours[source % len(colours)]
+        arrival = (x1 - 0.32, y1 + (row - y1) * 0.3)
+        line([(x0 + 0.3, y0), (x0 + 0.75, row), (x1 - 0.75, row), arrival], colour, ":" if operation == "none" else "-")
         axes.text(
             x1 - 1.75, row, operation, ha="center", va="center", fontsize=7.5, zorder=3,
             color=RED if is_convolution(operation) else "black",
             bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8},
         )  # fmt: skip
-    for node in concat:
+    for node in cell.concat:
         x, y = places[node]
         line([(x + 0.32, y), (end[0] - 0.9, y), (end[0] - 0.45, end[1])], GREY, "--")
-    labels = {0: "c_{k-2}", 1: "c_{k-1}"} | {node: str(node - 2) for node in range(2, 2 + nodes)}
+    labels = dict(enumerate("0" if cell.inputs == 1 else ("c_{k-2}", "c_{k-1}")))
+    labels |= {node: str(node if cell.inputs == 1 else node - cell.inputs) for node in rows}
     for place, label in [(places[node], label) for node, label in labels.items()] + [(end, "c_{k}")]:
         width = 0.9 if label.startswith("c") else 0.6
         shape = FancyBboxPatch(
@@ -883,7 +1021,7 @@ def draw_cell(axes: Axes, cell: Sequence[tuple[str, int]], concat: Sequence[int]
         axes.add_patch(shape)
         axes.text(*place, f"${label}$", ha="center", va="center", fontsize=9, zorder=5)
     axes.set_xlim(-0.7, end[0] + 0.7)
-    axes.set_ylim(2 * nodes - 0.3, -0.9)
+    axes.set_ylim(height - 0.3, -0.9)
     axes.set_title(title, fontsize=11)
     axes.axis("off")
 

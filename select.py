@@ -3,6 +3,7 @@
     python select.py --ckpt supernet.pt                                            # by perturbation, the paper's way
     python select.py --ckpt supernet.pt --metric loss --tune-epochs 1
     python select.py --ckpt supernet.pt --criterion magnitude --tune-epochs 0      # what DARTS does
+    python select.py --ckpt supernet.pt --benchmark nb201.csv                      # its true error on NAS-Bench-201
 
 Writes genotype.json (for retrain.py), genotype.pt (the state, for --resume), genotype.jsonl and genotype.png.
 """
@@ -31,7 +32,7 @@ else:
     import torch
 
     import runs
-    from genotypes import SPACES
+    from genotypes import SPACES, Arch
     from ptnas import CRITERIA, SearchSettings, Selection, SelectionSettings, Supernet
 
 
@@ -41,6 +42,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--criterion", choices=tuple(CRITERIA), help="perturbation by default")
     parser.add_argument("--metric", choices=("accuracy", "loss"), help="what the criterion compares")
     parser.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after every round of decisions")
+    parser.add_argument("--benchmark", type=runs.Path, metavar="CSV", help="true accuracies on NAS-Bench-201")
     runs.add_run_options(parser, save="genotype.json")
     return parser.parse_args(argv)
 
@@ -50,11 +52,14 @@ def run(argv: Sequence[str] | None) -> None:
     checkpoint = runs.load_checkpoint(args.ckpt, "supernet")
     trained = checkpoint["settings"]
     dataset = args.dataset or trained["dataset"]
-    preset, values = runs.preset("select", args.preset or trained["preset"], dataset)
+    preset, values = runs.preset("select", args.preset or trained["preset"], dataset, trained["space"])
     values = runs.overridden(values, args, "criterion", "metric", "tune_epochs")
     how = SelectionSettings(**values, seed=args.seed)
     if how.criterion == "magnitude" and trained["alpha"] == "fixed":
         raise runs.UserError("--criterion magnitude ranks by α, which the search of this supernet kept at 0")
+    if args.benchmark and trained["space"] != "nb201":
+        raise runs.UserError(f"--benchmark belongs to the space nb201, and {args.ckpt} is of {trained['space']}")
+    benchmark = runs.load_benchmark(args.benchmark) if args.benchmark else {}
     settings = {
         "space": trained["space"],
         "dataset": runs.dataset_name(dataset),
@@ -68,15 +73,26 @@ def run(argv: Sequence[str] | None) -> None:
     device = runs.set_up(args)
     result = runs.Run(args.save, "selection", settings, args.resume)
     if not result.finished:
-        select(result, checkpoint, how, args, device)
-    genotype, found = runs.load_architecture(str(args.save))
+        select(result, checkpoint, how, benchmark, args, device)
+    architecture, found = runs.load_architecture(str(args.save))
+    if benchmark:
+        found["test_error"] = benchmark[str(architecture)]
+        runs.write_json(args.save, found)
     print(
         f"genotype {args.save}: validation accuracy {found['valid_accuracy']:.2f}%, "
-        f"before the selection {found['supernet_accuracy']:.2f}%: {genotype}"
+        f"before the selection {found['supernet_accuracy']:.2f}%{true_error(benchmark, architecture)}: {architecture}"
     )
 
 
-def select(result: runs.Run, checkpoint: dict, how: SelectionSettings, args: Namespace, device: torch.device) -> None:
+def true_error(benchmark: dict[str, dict[str, float]], architecture: runs.Architecture) -> str:
+    """In words, if there is a benchmark."""
+    errors = benchmark.get(str(architecture), {})
+    return ", true test error " + ", ".join(f"{e:.2f}% on {name}" for name, e in errors.items()) if errors else ""
+
+
+def select(
+    result: runs.Run, checkpoint: dict, how: SelectionSettings, benchmark: dict, args: Namespace, device: torch.device
+) -> None:
     """Take what is left of the selection and write the genotype."""
     trained, settings = checkpoint["settings"], result.settings
     where = {name: settings[name] for name in ("dataset", "data")}
@@ -96,7 +112,8 @@ def select(result: runs.Run, checkpoint: dict, how: SelectionSettings, args: Nam
 
     runs.announce(settings | {"image_size": data.image_size, "device": device})
     if not checkpoint["finished"]:
-        print(f"note: the search that wrote {args.ckpt} is not finished", file=sys.stderr)
+        trained_for = checkpoint["records"][-1]["epoch"]
+        print(f"note: {args.ckpt} is the supernet after {trained_for} of {search.epochs} epochs", file=sys.stderr)
     trained_on = selection.total * how.tune_epochs * search.passes * len(train)
     masks = sum(len(space.candidates(kind, edge)) for kind in space.cell_types for edge in range(len(space.edges)))
     runs.warn_if_long(
@@ -105,7 +122,8 @@ def select(result: runs.Run, checkpoint: dict, how: SelectionSettings, args: Nam
     title = f"{space.name}, {how.criterion}" + (f" by {how.metric}" if how.criterion != "magnitude" else "")
 
     def complete(records: list[dict]) -> None:
-        genotype = supernet.genotype()
+        found = supernet.genotype()
+        written = {"arch": str(found)} if isinstance(found, Arch) else {"genotype": found.to_json(), "text": str(found)}
         runs.write_json(
             args.save,
             {
@@ -116,19 +134,20 @@ def select(result: runs.Run, checkpoint: dict, how: SelectionSettings, args: Nam
                 "search": trained,
                 "supernet_accuracy": checkpoint["records"][-1]["valid_accuracy"],
                 "valid_accuracy": records[-1]["valid_accuracy"],
-                "genotype": genotype.to_json(),
-                "text": str(genotype),
+                **written,
                 "decisions": selection.decisions,
             },
         )
+
+    def draw(figure: runs.Figure, records: list[dict]) -> None:
+        found = supernet.genotype() if result.finished else None
+        runs.draw_selection(figure, records, title + true_error(benchmark, found), found)
 
     result.loop(
         selection,
         "round",
         show=lambda record: f"validation accuracy {record['valid_accuracy']:.2f}%",
-        draw=lambda figure, records: runs.draw_selection(
-            figure, records, title, supernet.genotype() if result.finished else None
-        ),
+        draw=draw,
         complete=complete,
     )
 

@@ -4,6 +4,7 @@
     python train_search.py --space s2 --alpha fixed
     python train_search.py --space s2 --dataset cifar10             # the paper's setting: use a GPU
     python train_search.py --space darts --dataset my_images --preset laptop --save mine.pt
+    python train_search.py --space nb201 --dataset my_images --preset laptop --keep-every 5
 
 Writes supernet.pt (for select.py), supernet.jsonl and supernet.png.
 """
@@ -28,6 +29,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--alpha", choices=("bilevel", "fixed"), help="bilevel by default")
     parser.add_argument("--order", type=int, choices=(1, 2), help="of the α gradient, 1 by default")
     parser.add_argument("--alpha-lr", type=runs.positive, metavar="X", help="learning rate of α")
+    parser.add_argument(
+        "--keep-every", type=runs.whole(1), metavar="N", help="keep supernet.epochNNN.pt every N epochs"
+    )
     runs.add_training_options(parser)
     runs.add_run_options(parser, save="supernet.pt")
     return parser.parse_args(argv)
@@ -38,12 +42,13 @@ def run(argv: Sequence[str] | None) -> None:
     dataset = args.dataset or "digits"
     if dataset == "imagenet":
         raise runs.UserError("imagenet is for retraining; search on one of the others or on a folder of images")
-    preset, values = runs.preset("search", args.preset, dataset)
+    space = SPACES[args.space]
+    preset, values = runs.preset("search", args.preset, dataset, args.space)
     flags = ("layers", "channels", "epochs", "batch_size", "lr", "alpha", "order", "alpha_lr", "limit", "image_size")
     values = runs.overridden(values, args, *flags)
     limit, image_size = values.pop("limit", None), values.pop("image_size", None)
     search = SearchSettings(**values)
-    if search.layers < 3:
+    if space.family == "darts" and search.layers < 3:
         raise runs.UserError("argument --layers: a supernet with both kinds of cell needs 3 cells at least")
     settings = {
         "space": args.space,
@@ -81,6 +86,7 @@ def train(result: runs.Run, search: SearchSettings, args: Namespace, device: tor
         show=lambda record: f"validation accuracy {record['valid_accuracy']:.2f}%",
         draw=lambda figure, records: runs.draw_search(figure, records, space),
         extra={"classes": list(data.classes), "channels": data.channels, "image_size": data.image_size},
+        keep_every=args.keep_every,
     )
 
 
