@@ -148,14 +148,19 @@ def positive(text: str) -> float:
     raise argparse.ArgumentTypeError(f"a number above 0 is needed, not {text!r}")
 
 
-def add_run_options(parser: argparse.ArgumentParser, save: str) -> None:
-    """The options that every command has."""
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """The options that every command has, also those that start others."""
     parser.add_argument("--dataset", metavar="NAME|FOLDER", help=f"{', '.join(DATASETS)}, or a folder of images")
     parser.add_argument("--data", metavar="DIR", type=Path, help="where the named data sets lie or are downloaded to")
     parser.add_argument("--preset", choices=("paper", "laptop"), help="settings to start from")
-    parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     parser.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads")
+
+
+def add_run_options(parser: argparse.ArgumentParser, save: str) -> None:
+    """The options of a run."""
+    add_data_options(parser)
+    parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--workers", type=whole(0), metavar="N", help="processes that read image files")
     parser.add_argument("--save", type=Path, default=Path(save), metavar="FILE", help=f"result, {save} by default")
     parser.add_argument("--resume", action="store_true", help="go on where the run that wrote the result stopped")
@@ -757,7 +762,7 @@ class Run:
                     complete(self.records)
                 self._save(task, extra or {}, keep_every)
                 if self.finished or time.monotonic() - drawn > 10:
-                    self._draw(draw)
+                    save_picture(self.picture, lambda figure: draw(figure, self.records))
                     drawn = time.monotonic()
                 bar.set_postfix_str(show(record))
                 bar.update(task.done - bar.n)
@@ -785,11 +790,6 @@ class Run:
                 log.writelines(json.dumps(record) + "\n" for record in self.records[-1:])
         except OSError as error:
             raise UserError(f"cannot write {self.log}: {error}") from None
-
-    def _draw(self, draw: Callable[[Figure, list[dict[str, Any]]], None]) -> None:
-        figure = Figure(layout="constrained")
-        draw(figure, self.records)
-        write(self.picture, lambda file: figure.savefig(file, format="png", dpi=120))
 
     def _move_aside(self) -> None:
         """Keep what an earlier run left under these names: rename it to a name that is free."""
@@ -910,6 +910,12 @@ BLUE, ORANGE, RED, GREY = "#1f5fa8", "#e07b00", "#c1121f", "#777777"
 CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell", "cell": "cell"}
 
 
+def save_picture(path: Path, draw: Callable[[Figure], None]) -> None:
+    figure = Figure(layout="constrained")
+    draw(figure)
+    write(path, lambda file: figure.savefig(file, format="png", dpi=120))
+
+
 def draw_search(figure: Figure, records: list[dict[str, Any]], space: Space) -> None:
     """Validation accuracy and the mean softmax gap α_skip - α_conv, the axes of Fig. 3, per epoch; below them the
     weights of every edge now."""
@@ -989,7 +995,7 @@ def draw_cell(axes: Axes, cell: DiscreteCell, title: str) -> None:
     starts = (0.5,) if cell.inputs == 1 else (0.3, 0.7)
     places = {node: (0.0, height * start) for node, start in enumerate(starts)}
     places |= {node: (3.5 * (node - cell.inputs + 1) + 0.3, sum(own) / len(own)) for node, own in rows.items()}
-    end = (3.5 * (len(rows) + 1) - 0.7, (height - 1) / 2)
+    end = (3.5 * (len(rows) + 1) - 0.7, sum(places[node][1] for node in cell.concat) / len(cell.concat))
     colours = ("#444444", "#1f5fa8", "#2a8c55", "#8a4fb5", "#b8860b", "#0e8f9c", "#a34a28")
 
     def line(points: Sequence[tuple[float, float]], colour: str, style: str = "-") -> None:
@@ -1039,3 +1045,31 @@ def draw_retraining(figure: Figure, records: list[dict[str, Any]], title: str) -
         axes.set_ylabel(quantity + unit)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
+
+
+def draw_trajectories(figure: Figure, points: list[dict[str, Any]], chance: dict[str, float]) -> None:
+    """Fig. 4 and 8: the true test error of what each method selects after so many epochs of the search; a panel for
+    each data set, mean and standard deviation over the seeds, and the mean of all architectures."""
+    figure.set_size_inches(13, 4.2)
+    looks = {"DARTS": (RED, "s", ":"), "DARTS+PT": (ORANGE, "^", "--"), "DARTS+PT (fix α)": (BLUE, "o", "-")}
+    names = list(dict.fromkeys(point["method"] for point in points))
+    seeds = len({point["seed"] for point in points})
+    for axes, (dataset, at_random) in zip(figure.subplots(1, len(chance)), chance.items(), strict=True):
+        for name in names:
+            colour, marker, style = looks[name]
+            errors: dict[int, list[float]] = {}
+            for point in points:
+                if point["method"] == name:
+                    errors.setdefault(point["epoch"], []).append(point["test_error"][dataset])
+            epochs = sorted(errors)
+            means = np.array([np.mean(errors[epoch]) for epoch in epochs])
+            deviations = np.array([np.std(errors[epoch], ddof=1) if seeds > 1 else 0.0 for epoch in epochs])
+            axes.plot(epochs, means, color=colour, marker=marker, linestyle=style, label=name)
+            axes.fill_between(epochs, means - deviations, means + deviations, color=colour, alpha=0.15, linewidth=0)
+        axes.axhline(at_random, color=GREY, linestyle="-.", linewidth=1, label="mean of all architectures")
+        axes.set_title(dataset)
+        axes.set_xlabel("epoch of the search")
+        axes.set_ylabel("true test error (%)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.axes[0].legend(fontsize=8)
+    figure.suptitle(f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed", fontsize=10)

@@ -141,7 +141,7 @@ def select(
 
     def draw(figure: runs.Figure, records: list[dict]) -> None:
         found = supernet.genotype() if result.finished else None
-        runs.draw_selection(figure, records, title + true_error(benchmark, found), found)
+        runs.draw_selection(figure, records, title + true_error(benchmark, found).replace(", ", "\n", 1), found)
 
     result.loop(
         selection,
