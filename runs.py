@@ -725,7 +725,8 @@ class Run:
             before, now = content["settings"].get(name), self.settings.get(name)
             if before != now:
                 raise UserError(f"--resume: {self.checkpoint} was begun with {name} {before}, and now it is {now}")
-        self.state, self.records, self.finished = content["state"], content["records"], content["finished"]
+        self.state, self.records = content["state"], content["records"]
+        self.finished = content["finished"] and self.save.exists()
         if self.finished:
             print(f"{self.checkpoint} is finished: nothing is left to do", flush=True)
 
@@ -751,12 +752,8 @@ class Run:
         drawn = -math.inf
         with tqdm(total=task.total, initial=task.done, unit=unit) as bar:
             while not self.finished:
-                seed_step(self.settings["seed"], task.done)
-                started = time.perf_counter()
-                record = task.step()
-                record["seconds"] = round(time.perf_counter() - started, 3)
-                self._check_finite(record, task.done)
-                self.records.append(record)
+                if task.done < task.total:  # else only the result is missing
+                    self._step(task)
                 self.finished = task.done >= task.total
                 if self.finished:
                     complete(self.records)
@@ -764,8 +761,21 @@ class Run:
                 if self.finished or time.monotonic() - drawn > 10:
                     save_picture(self.picture, lambda figure: draw(figure, self.records))
                     drawn = time.monotonic()
-                bar.set_postfix_str(show(record))
+                bar.set_postfix_str(show(self.records[-1]))
                 bar.update(task.done - bar.n)
+
+    def _step(self, task: Task) -> None:
+        seed_step(self.settings["seed"], task.done)
+        started = time.perf_counter()
+        record = task.step()
+        record["seconds"] = round(time.perf_counter() - started, 3)
+        self._check_finite(record, task.done)
+        self.records.append(record)
+        try:
+            with self.log.open("a") as log:
+                log.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.log}: {error}") from None
 
     def _check_finite(self, record: dict[str, Any], done: int) -> None:
         for name, value in record.items():
@@ -785,11 +795,6 @@ class Run:
         if keep_every and task.done % keep_every == 0:
             write(snapshot(self.checkpoint, task.done), lambda file: torch.save(content, file))
         write(self.checkpoint, lambda file: torch.save(content, file))
-        try:
-            with self.log.open("a") as log:
-                log.writelines(json.dumps(record) + "\n" for record in self.records[-1:])
-        except OSError as error:
-            raise UserError(f"cannot write {self.log}: {error}") from None
 
     def _move_aside(self) -> None:
         """Keep what an earlier run left under these names: rename it to a name that is free."""

@@ -194,8 +194,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(tmp_path, monkeypatch
     steps = []
     real = runs.Run._save
 
-    def stop_after_one(self, task, extra):
-        real(self, task, extra)
+    def stop_after_one(self, task, *arguments):
+        real(self, task, *arguments)
         steps.append(task.done)
         if len(steps) == 1:
             raise KeyboardInterrupt
@@ -206,6 +206,15 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(tmp_path, monkeypatch
     assert steps == [1, 2]
     records = [{**record, "seconds": 0} for record in lines(tmp_path / "supernet.jsonl")]
     assert records == [{**record, "seconds": 0} for record in lines(finished / "supernet.jsonl")]
+
+
+def test_a_finished_selection_writes_a_genotype_that_was_lost_again(folder):
+    before = (folder / "genotype.json").read_text()
+    (folder / "genotype.json").unlink()
+    flags = ["--ckpt", str(folder / "supernet.pt"), "--tune-epochs", "1", "--save", str(folder / "genotype.json")]
+    assert select([*flags, "--resume"]) == 0
+    assert (folder / "genotype.json").read_text() == before
+    assert len(lines(folder / "genotype.jsonl")) == 17
 
 
 def test_changed_settings_are_named(folder, capsys):

@@ -175,6 +175,60 @@ def test_svhn_is_read_from_its_files(tmp_path, monkeypatch):
     assert data.test.labels[9] == 0, "SVHN writes the digit 0 as 10"
 
 
+def write_imagenet16(folder, change=lambda batch: batch, protocol=2):
+    """Two images in each of the pickled batches: one of a class that is kept and one that is not."""
+    folder.mkdir(parents=True)
+    names = [f"train_data_batch_{number}" for number in range(1, 11)] + ["val_data"]
+    for number, name in enumerate(names, start=1):
+        pixels = np.full((2, 768), number, np.uint8)
+        pixels[:, :256] += 100  # red
+        batch = change({"data": pixels, "labels": [number % 3 * 59 + 1, 121 + number], "mean": pixels[0]})
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=protocol))
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 5])
+@pytest.mark.parametrize("place", ["ImageNet16", "."])
+def test_imagenet16_120_is_read_from_its_files(tmp_path, protocol, place):
+    write_imagenet16(tmp_path / "data" / place, protocol=protocol)
+    data = load_data("imagenet16-120", str(tmp_path / "data"), CPU, seed=0)
+    assert data.train.source.shape == (10, 3, 16, 16)
+    assert data.train.source[:, :, 0, 0].tolist() == [[n + 100, n, n] for n in range(1, 11)]
+    assert data.train.labels.tolist() == [n % 3 * 59 for n in range(1, 11)], "labels from 0 to 119"
+    assert (len(data.test), len(data.classes), data.train.pad, data.train.flip) == (1, 120, 2, True)
+
+
+def test_imagenet16_120_says_where_it_should_be_and_what_is_wrong(tmp_path):
+    with pytest.raises(UserError, match=r"expected in .*ImageNet16.*train_data_batch_1"):
+        load_data("imagenet16-120", str(tmp_path), CPU, seed=0)
+    damages = {
+        "labels from 1 to 1000": lambda batch: {**batch, "labels": [0, 1]},
+        "16x16": lambda batch: {**batch, "data": batch["data"][:, :100]},
+        "'labels'": lambda batch: {"data": batch["data"]},
+        "no batch of images": lambda batch: "text",
+    }
+    for number, (words, damage) in enumerate(damages.items()):
+        write_imagenet16(tmp_path / str(number), damage)
+        with pytest.raises(UserError, match=words):
+            load_data("imagenet16-120", str(tmp_path / str(number)), CPU, seed=0)
+    write_imagenet16(tmp_path / "whole")
+    (tmp_path / "whole" / "train_data_batch_4").unlink()
+    with pytest.raises(UserError, match="train_data_batch_4 is missing"):
+        load_data("imagenet16-120", str(tmp_path / "whole"), CPU, seed=0)
+
+
+def test_a_batch_of_imagenet16_with_a_payload_is_not_executed(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "mark"), "w"))
+
+    for number, change in enumerate((lambda batch: Payload(), lambda batch: {**batch, "mean": Payload()})):
+        write_imagenet16(tmp_path / str(number), change)
+        (tmp_path / "mark").unlink(missing_ok=True)
+        with pytest.raises(UserError, match="is not part of an array"):
+            load_data("imagenet16-120", str(tmp_path / str(number)), CPU, seed=0)
+        assert not (tmp_path / "mark").exists()
+
+
 def test_a_data_set_that_cannot_be_downloaded_is_an_error_of_the_user(tmp_path, monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("no network")
