@@ -64,14 +64,16 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "laptop": {"layers": 3, "channels": 8, "epochs": 12, "lr": 0.1, "alpha_lr": 3e-3, "limit": 2000},
         "laptop digits": {"layers": 3, "epochs": 30, "alpha_lr": 3e-3},
         "paper nb201": {"layers": 5, "epochs": 100},
-        "laptop nb201": {"layers": 1, "epochs": 15, "alpha_lr": 3e-3, "limit": 5000, "image_size": 16},
+        "laptop nb201": {
+            "layers": 1, "epochs": 20, "lr": 0.05, "alpha_lr": 3e-3, "limit": 5000, "image_size": 16,
+        },
         "laptop digits nb201": {"layers": 1, "epochs": 30, "alpha_lr": 3e-3},
     },
     "select": {
         "paper": {},
         "laptop": {"tune_epochs": 1},
         "laptop digits": {"metric": "loss", "tune_epochs": 2, "noise_passes": 3},
-        "laptop nb201": {"tune_epochs": 1},
+        "laptop nb201": {"metric": "loss", "tune_epochs": 1},
     },
     "retrain": {
         "paper": {},
