@@ -55,7 +55,7 @@ class Study:
     """The runs behind a figure: their folder, and in `commands.json` the command of every result that is complete."""
 
     def __init__(self, folder: Path, jobs: int, threads: int | None):
-        self.folder, self.jobs = folder, jobs
+        self.folder, self.jobs, self.failed = folder, jobs, False
         self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
         self.ledger = folder / "commands.json"
         try:
@@ -77,15 +77,19 @@ class Study:
             running = {executor.submit(self._run, save, command, bar): save for save, command in missing.items()}
             try:
                 for each in as_completed(running):
-                    each.result()
-                    self.done[running[each].name] = shlex.join(missing[running[each]])
-                    runs.write_json(self.ledger, self.done)
-                    bar.update()
+                    if each.result():
+                        self.done[running[each].name] = shlex.join(missing[running[each]])
+                        runs.write_json(self.ledger, self.done)
+                        bar.update()
             except BaseException:
+                self.failed = True
                 executor.shutdown(cancel_futures=True)
                 raise
 
-    def _run(self, save: Path, command: list[str], bar: tqdm) -> None:
+    def _run(self, save: Path, command: list[str], bar: tqdm) -> bool:
+        """Whether it ran: not after another has failed."""
+        if self.failed:
+            return False
         bar.write(f"python {shlex.join(command)}", file=sys.stdout)
         script, *arguments = command
         how = ["--threads", str(self.threads), "--save", str(save), "--resume"]
@@ -93,9 +97,11 @@ class Study:
             [sys.executable, str(HERE / script), *arguments, *how], capture_output=True, text=True, check=False
         )
         if ended.returncode:
+            self.failed = True
             reason = (ended.stderr.strip().splitlines() or ["no message"])[-1]
             raise runs.UserError(f"python {shlex.join(command)}: {reason}")
         bar.write(ended.stdout.strip().splitlines()[-1], file=sys.stdout)
+        return True
 
 
 # ============================================================================================================
