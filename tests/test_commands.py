@@ -317,6 +317,7 @@ def bad_inputs(folder):
     bad["genotype"]["normal"][0][0] = "sep_conv_9x9"
     (folder / "operation.json").write_text(json.dumps(bad))
     (folder / "preset.json").write_text(json.dumps({**found, "preset": "desktop"}))
+    (folder / "arch.json").write_text(json.dumps({**found, "arch": "|none~0|"}))
     (folder / "schema.json").write_text(json.dumps({**found, "schema": 99}))
     write_image_folder(folder / "broken" / "images")
     (folder / "broken" / "images" / "train" / "pear" / "0.png").write_bytes(b"nothing")
@@ -394,6 +395,12 @@ def bad_inputs(folder):
         (retrain, ["--arch", supernet], "holds no genotype"),
         (retrain, ["--arch", "Genotype(normal=__import__('os').abort())"], "--arch"),
         (retrain, ["--arch", str(PUBLISHED["DARTS_V2"]).replace("dil_conv_3x3", "conv")], "unknown operation 'conv'"),
+        (retrain, ["--arch", "|conv~0|"], "unknown operation 'conv'"),
+        (retrain, ["--arch", "|none~0|+|none~0|none~1|+|none~0|none~1|none~1|"], "not of the form"),
+        (retrain, ["--arch", str(folder / "arch.json")], "not of the form"),
+        (train_search, ["--space", "nb201", "--dataset", "imagenet16-120", "--data", str(folder)], "val_data of"),
+        (train_search, [*search, "--keep-every", "0"], "at least 1"),
+        (select, ["--ckpt", supernet, "--benchmark", "nb201.csv"], "belongs to the space nb201"),
         (retrain, ["--arch", "DARTS_V2", "--dataset", str(folder), "--summary"], "--summary needs no data"),
         (retrain, ["--arch", "DARTS_V2", "--dataset", "imagenet", "--data", str(folder)], "train/ and val/"),
         (retrain, ["--arch", "DARTS_V2", "--epochs", "none"], "'none'"),
