@@ -10,6 +10,7 @@ with a list of the commands that made them: what is there is not computed again,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -52,7 +53,8 @@ METHODS = {
 
 
 class Study:
-    """The runs behind a figure: their folder, and in `commands.json` the command of every result that is complete."""
+    """The runs behind a figure: their folder, and in `commands.json` the command that made each result, with the
+    fingerprint of the supernet that it read. Only one study at a time can work in a folder."""
 
     def __init__(self, folder: Path, jobs: int, threads: int | None):
         self.folder, self.jobs, self.failed = folder, jobs, False
@@ -60,16 +62,21 @@ class Study:
         self.ledger = folder / "commands.json"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.done: dict[str, str] = json.loads(self.ledger.read_text()) if self.ledger.exists() else {}
-        except (OSError, ValueError) as error:
+            self.done: dict[str, str] = dict(json.loads(self.ledger.read_text())) if self.ledger.exists() else {}
+        except (OSError, ValueError, TypeError) as error:
             raise runs.UserError(f"cannot work in {folder}: {error}") from None
 
-    def run(self, wanted: dict[Path, list[str]]) -> None:
-        """Run the commands, by the result that each writes, that have not been run yet, `jobs` at a time."""
+    def run(self, wanted: dict[Path, list[str]], source: Callable[[Path], Path] | None = None) -> None:
+        """Run the commands, by the result that each writes, that have not been run yet, `jobs` at a time. `source` is
+        what a result was made from."""
+
+        def entry(save: Path) -> str:
+            return shlex.join(wanted[save]) + (f"  # {runs.fingerprint(source(save))}" if source else "")
+
         missing = {
             save: command
             for save, command in wanted.items()
-            if not save.exists() or self.done.get(save.name) != shlex.join(command)
+            if not save.exists() or self.done.get(save.name) != entry(save)
         }
         if not missing:
             return
@@ -78,7 +85,7 @@ class Study:
             try:
                 for each in as_completed(running):
                     if each.result():
-                        self.done[running[each].name] = shlex.join(missing[running[each]])
+                        self.done[running[each].name] = entry(running[each])
                         runs.write_json(self.ledger, self.done)
                         bar.update()
             except BaseException:
@@ -94,11 +101,17 @@ class Study:
         script, *arguments = command
         how = ["--threads", str(self.threads), "--save", str(save), "--resume"]
         ended = subprocess.run(
-            [sys.executable, str(HERE / script), *arguments, *how], capture_output=True, text=True, check=False
+            [sys.executable, str(HERE / script), *arguments, *how],
+            stdout=subprocess.PIPE,
+            stderr=None if self.jobs == 1 else subprocess.PIPE,  # several at a time would write over one another
+            text=True,
+            check=False,
         )
         if ended.returncode:
             self.failed = True
-            reason = (ended.stderr.strip().splitlines() or ["no message"])[-1]
+            said = [line for line in (ended.stderr or "").splitlines() if ": error: " in line]
+            reason = said[-1] if said else f"ended with status {ended.returncode}"
+            bar.write(f"failed, waiting for what else is running: {reason}", file=sys.stderr)
             raise runs.UserError(f"python {shlex.join(command)}: {reason}")
         bar.write(ended.stdout.strip().splitlines()[-1], file=sys.stdout)
         return True
@@ -126,18 +139,34 @@ def search_on_nb201(args: Namespace, study: Study) -> dict[tuple[str, int], Path
     return supernets
 
 
-def selection_on_nb201(args: Namespace, supernet: Path, criterion: str, seed: int) -> tuple[Path, list[str]]:
-    """Where the selection from a supernet goes, and its command."""
-    tuning = {"magnitude": "0"}.get(criterion, args.tune_epochs)
-    given = ["--tune-epochs", str(tuning)] if tuning is not None else []
-    given += ["--device", args.device, "--benchmark", str(args.benchmark)]
-    command = ["select.py", "--ckpt", str(supernet), "--criterion", criterion, "--seed", str(seed), *given]
-    return supernet.with_suffix(f".{criterion}.json"), command
+class Selected(NamedTuple):
+    """A selection from a supernet on NAS-Bench-201 and the test error in percent of what it found, by data set."""
+
+    method: str
+    seed: int
+    epoch: int
+    test_error: dict[str, float]
 
 
-def true_errors(path: Path) -> dict[str, float]:
-    """By data set, in percent, of the architecture in a file that select.py wrote with --benchmark."""
-    return runs.load_architecture(str(path))[1]["test_error"]
+def select_on_nb201(
+    args: Namespace, study: Study, benchmark: dict[str, dict[str, float]], points: list[tuple[str, int, int, Path]]
+) -> list[Selected]:
+    """Select at these points: method, seed, epoch and supernet."""
+    saves, commands, sources = [], {}, {}
+    for method, seed, _, supernet in points:
+        criterion = METHODS[method].criterion
+        tune_epochs = 0 if criterion == "magnitude" else args.tune_epochs
+        tuning = [] if tune_epochs is None else ["--tune-epochs", str(tune_epochs)]
+        save = supernet.with_suffix(f".{criterion}.json")
+        commands[save] = [
+            *("select.py", "--ckpt", str(supernet), "--criterion", criterion, "--seed", str(seed), *tuning),
+            *("--device", args.device, "--benchmark", str(args.benchmark)),
+        ]
+        sources[save] = supernet
+        saves.append(save)
+    study.run(commands, sources.__getitem__)
+    found = [benchmark[str(runs.load_architecture(str(save))[0])] for save in saves]
+    return [Selected(*point[:3], errors) for point, errors in zip(points, found, strict=True)]
 
 
 def spread(values: Sequence[float]) -> str:
@@ -155,53 +184,52 @@ def table4(args: Namespace) -> None:
     """Table 4: DARTS, DARTS+PT and DARTS+PT (fix α) on NAS-Bench-201, and on the DARTS space where results are saved"""
     benchmark = runs.load_benchmark(args.benchmark)
     study = Study(args.folder, args.jobs, args.threads)
-    supernets = search_on_nb201(args, study)
-    files = {
-        name: [
-            selection_on_nb201(args, supernets[METHODS[name].alpha, seed], METHODS[name].criterion, seed)
-            for seed in args.seeds
-        ]
-        for name in args.method
-    }
-    study.run({save: command for each in files.values() for save, command in each})
-    found = {name: [true_errors(save) for save, _ in each] for name, each in files.items()}
-    everything = [errors["cifar10"] for errors in benchmark.values()]
     retrained = darts_space_errors(args.folder)
+    supernets = search_on_nb201(args, study)
+    points = [(name, seed, -1, supernets[METHODS[name].alpha, seed]) for name in args.method for seed in args.seeds]
+    selected = select_on_nb201(args, study, benchmark, points)
+    everything = [errors["cifar10"] for errors in benchmark.values()]
     print(f"\nTable 4: test error (%) on CIFAR-10, seeds {' '.join(map(str, args.seeds))}, mean ± standard deviation\n")
-    print("| | NAS-Bench-201, paper | here | by seed | as good by chance | DARTS space, paper | here |")
+    print("| | NAS-Bench-201, paper | here | by seed | as good by luck | DARTS space, paper | here |")
     print("|---|---|---|---|---|---|---|")
-    for name, errors in found.items():
-        values = [each["cifar10"] for each in errors]
+    for name in args.method:
+        values = [each.test_error["cifar10"] for each in selected if each.method == name]
         on_darts, on_nb201 = METHODS[name].paper
-        each = ", ".join(f"{value:.2f}" for value in values)
+        by_seed = ", ".join(f"{value:.2f}" for value in values)
         there = spread(retrained[name]) if retrained[name] else "-"
-        chance = f"{100 * luck(values, everything):.2g}%"
-        print(f"| {name} | {on_nb201:.2f} | {spread(values)} | {each} | {chance} | {on_darts:.2f} | {there} |")
+        lucky = f"{100 * luck(values, everything):.2f}%"
+        print(f"| {name} | {on_nb201:.2f} | {spread(values)} | {by_seed} | {lucky} | {on_darts:.2f} | {there} |")
     middle = f"median {median(everything):.2f}, best {min(everything):.2f}"
     print(f"| a random architecture | - | {spread(everything)} | {middle} | - | - | - |")
-    chosen = {"seeds": args.seeds, "test_error": found, "random": {"mean": mean(everything), "sd": stdev(everything)}}
-    runs.write_json(study.folder / "table4.json", chosen | {"darts_space": retrained})
+    content = {
+        "nb201": [{"method": each.method, "seed": each.seed, "test_error": each.test_error} for each in selected],
+        "random": {"mean": mean(everything), "sd": stdev(everything)},
+        "darts_space": retrained,
+    }
+    runs.write_json(study.folder / "table4.json", content)
     print(f"\nwritten to {study.folder / 'table4.json'}")
 
 
 def darts_space_errors(folder: Path) -> dict[str, list[float]]:
-    """Test errors in percent on CIFAR-10 of the networks in a folder whose genotype was selected on the DARTS space and
-    stands beside them, by method."""
-    methods = {}
+    """Test errors in percent on CIFAR-10, by method, of the networks in a folder that were trained in the paper's
+    setting and whose genotype was selected on the DARTS space and stands beside them."""
+    methods: dict[str, set[str]] = {}
     for path in sorted(folder.glob("*.json")):
-        content = json.loads(path.read_text())
-        if content.get("space") in ("darts", "darts+none") and "text" in content:
-            methods[content["text"]] = (content["search"]["alpha"], content["criterion"])
+        with contextlib.suppress(runs.UserError, KeyError, TypeError):  # other files, and damaged ones
+            found = runs.load_architecture(str(path))[1]
+            for name, method in METHODS.items():
+                how = (found["search"]["alpha"], found["criterion"])
+                tuned = found["criterion"] == "magnitude" and found["tune_epochs"] > 0  # DARTS+PT-Mag
+                if found["space"] in ("darts", "darts+none") and how == method[:2] and not tuned:
+                    methods.setdefault(found["text"], set()).add(name)
     errors: dict[str, list[float]] = {name: [] for name in METHODS}
-    for path in sorted(folder.glob("*.pt")):
-        try:
-            content = runs.load_checkpoint(path, "network")
-        except runs.UserError:
-            continue
-        for name, method in METHODS.items():
-            how = methods.get(content["settings"]["genotype"])
-            if content["finished"] and content["settings"]["dataset"] == "cifar10" and how == method[:2]:
-                errors[name].append(content["records"][-1]["test_error"])
+    for path in sorted(folder.glob("*.pt")) if methods else ():
+        with contextlib.suppress(runs.UserError, KeyError, TypeError, IndexError):
+            network = runs.load_checkpoint(path, "network")
+            settings = network["settings"]
+            if network["finished"] and (settings["dataset"], settings["preset"]) == ("cifar10", "paper"):
+                for name in methods.get(settings["genotype"], ()):
+                    errors[name].append(network["records"][-1]["test_error"])
     return errors
 
 
@@ -209,25 +237,20 @@ def fig4(args: Namespace) -> None:
     """Fig. 4 and 8: true test error on NAS-Bench-201 over the epochs of the search, selected from kept snapshots"""
     benchmark = runs.load_benchmark(args.benchmark)
     study = Study(args.folder, args.jobs, args.threads)
-    supernets = search_on_nb201(args, study)
-    commands, points = {}, []
-    for name in args.method:
-        alpha, criterion, _ = METHODS[name]
-        for seed in args.seeds:
-            supernet = supernets[alpha, seed]
-            epochs = runs.load_checkpoint(supernet, "supernet")["settings"]["epochs"]
-            at = {epoch: path for epoch, path in runs.snapshots(supernet).items() if epoch < epochs}
-            for epoch, path in (at | {epochs: supernet}).items():
-                save, commands[save] = selection_on_nb201(args, path, criterion, seed)
-                points.append((name, seed, epoch, save))
-    study.run(commands)
-    curves = [
-        {"method": name, "seed": seed, "epoch": epoch, "test_error": true_errors(save)}
-        for name, seed, epoch, save in points
-    ]
-    chance = {name: mean(errors[name] for errors in benchmark.values()) for name in runs.BENCHMARKED}
-    runs.write_json(study.folder / "fig4.json", {"points": curves, "random": chance})
-    runs.save_picture(study.folder / "fig4.png", lambda figure: runs.draw_trajectories(figure, curves, chance))
+    points = []
+    for (alpha, seed), supernet in search_on_nb201(args, study).items():
+        epochs = runs.load_checkpoint(supernet, "supernet")["settings"]["epochs"]
+        at = {epoch: runs.snapshot(supernet, epoch) for epoch in range(args.keep_every, epochs, args.keep_every)}
+        missing = [path.name for path in at.values() if not path.exists()]
+        if missing:
+            raise runs.UserError(f"{supernet} was trained without --keep-every {args.keep_every}: no {missing[0]}")
+        names = [name for name in args.method if METHODS[name].alpha == alpha]
+        points += [(name, seed, *each) for name in names for each in (at | {epochs: supernet}).items()]
+    selected = select_on_nb201(args, study, benchmark, points)
+    average = {name: mean(errors[name] for errors in benchmark.values()) for name in runs.BENCHMARKED}
+    curves = [each._asdict() for each in selected]
+    runs.write_json(study.folder / "fig4.json", {"points": curves, "average": average})
+    runs.save_picture(study.folder / "fig4.png", lambda figure: runs.draw_trajectories(figure, curves, average))
     print(f"\nwritten to {study.folder / 'fig4.png'} and {study.folder / 'fig4.json'}")
 
 
@@ -253,7 +276,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         runs.add_training_options(each)
         runs.add_data_options(each)
     args = parser.parse_args(argv)
-    args.method = args.method or list(METHODS)
+    args.method = list(dict.fromkeys(args.method or METHODS))
+    args.seeds = list(dict.fromkeys(args.seeds))
     return args
 
 
@@ -263,7 +287,7 @@ def run(argv: Sequence[str] | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return runs.command("analyze.py", run, argv)
+    return runs.command("analyze.py", run, argv, again="the same command")
 
 
 if __name__ == "__main__":

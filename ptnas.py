@@ -47,7 +47,7 @@ class Data(Protocol):
         """Every image once, unchanged, in the same order every time."""
 
 
-# ==== Operations (Liu et al., 2019; Dong & Yang, 2020; A.1.1 and A.2 of the paper) =================================
+# ==== Operations (Liu et al., 2019; Dong & Yang, 2020; A.1.1 and A.2 of the paper) ===================================
 
 # In a supernet α must be the only scale of an operation, so norms have no affine parameters. Statistics are always
 # those of the batch: running ones would belong to a network in which nothing is masked.

@@ -56,6 +56,8 @@ def run(argv: Sequence[str] | None) -> None:
     values = runs.overridden(values, args, *flags)
     limit, image_size = values.pop("limit", None), values.pop("image_size", None)
     how = RetrainSettings(**values)
+    if origin.get("space") == "nb201" and dataset == "imagenet":
+        raise runs.UserError("a network of NAS-Bench-201 has no ImageNet form; imagenet16-120 is made for it")
     settings = {
         "genotype": str(genotype),
         "dataset": runs.dataset_name(dataset),

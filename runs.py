@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import copy
 import csv
+import hashlib
 import itertools
 import json
 import math
@@ -178,8 +179,11 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=positive, metavar="X", help="learning rate of the weights")
 
 
-def command(script: str, main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
-    """Run a command; what the user can put right becomes one line on stderr. Returns the exit status."""
+def command(
+    script: str, main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None, again: str = "--resume"
+) -> int:
+    """Run a command; what the user can put right becomes one line on stderr, as does how to go on after an
+    interruption. Returns the exit status."""
     try:
         main(argv)
     except UserError as error:
@@ -188,7 +192,7 @@ def command(script: str, main: Callable[[Sequence[str] | None], None], argv: Seq
         print(f"{script}: error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{script}: interrupted; --resume goes on after the last completed step", file=sys.stderr)
+        print(f"{script}: interrupted; {again} goes on after the last completed step", file=sys.stderr)
         return 130
     return 0
 
@@ -514,13 +518,12 @@ def _imagenet16(root: Path) -> tuple[Split, Split, Sequence[str]]:
     for part in names:
         batches = [_imagenet16_batch(folder / name) for name in part]
         images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-        kept = labels <= 120
-        splits.append((torch.from_numpy(images[kept]).reshape(-1, 3, 16, 16), (labels[kept] - 1).tolist()))
+        splits.append((torch.from_numpy(images).reshape(-1, 3, 16, 16), (labels - 1).tolist()))
     return *splits, [str(label) for label in range(1, 121)]
 
 
 def _imagenet16_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 768) and labels (N,) of a pickled batch. Raises UserError if it is something else."""
+    """Images (N, 768) and labels (N,) up to 120 of a pickled batch. Raises UserError if it is something else."""
     try:
         with path.open("rb") as file:
             content = ArrayUnpickler(file, encoding="latin1").load()
@@ -528,25 +531,60 @@ def _imagenet16_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except Exception as error:  # a damaged or foreign file fails in many ways
         raise UserError(f"{path} is missing, damaged or no batch of images: {error!r}"[:300]) from None
     counted = labels.dtype.kind in "iu" and labels.shape == images.shape[:1] and len(labels)
-    if not counted or images.dtype != np.uint8 or images.shape[1:] != (768,) or not 1 <= labels.min() <= 1000:
+    sound = counted and labels.min() >= 1 and labels.max() <= 1000
+    if not sound or images.dtype != np.uint8 or images.shape[1:] != (768,):
         raise UserError(f"{path} does not hold images of 16x16 pixels with labels from 1 to 1000")
-    return images, labels.astype(np.int64)
+    return images[labels <= 120], labels[labels <= 120].astype(np.int64)
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Reads containers, numbers, text and numpy arrays; whatever else a pickle would call is refused."""
+    """Reads containers, numbers, text and numpy arrays of numbers, and refuses all else.
+
+    What a pickle calls to rebuild an array is answered by the two classes below, never by numpy's own functions, which
+    take raw pointers and can be written to.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        if module.startswith(("numpy.core.", "numpy._core.")):  # which of the two depends on the version of numpy
-            for protocol in (2, 5):
-                rebuild = np.zeros(1).__reduce_ex__(protocol)[0]  # `_reconstruct`, `_frombuffer`
-                if rebuild.__name__ == name:
-                    return rebuild
         if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
             return lambda text, encoding: text.encode("latin1")
-        raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
+        known = {
+            "ndarray": "ndarray",  # only ever handed to `_reconstruct`
+            "dtype": PickledType,
+            "_reconstruct": lambda *_: PickledArray(),
+            "_frombuffer": lambda data, kind, shape, order: PickledArray((1, shape, kind, order == "F", data)),
+        }
+        if module.partition(".")[0] != "numpy" or name not in known:
+            raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
+        return known[name]
+
+
+class PickledType:
+    """A type of numbers as a pickle has it: one of i1 ... u8, f8, and its byte order."""
+
+    def __init__(self, name: str, *_: Any):
+        if not isinstance(name, str) or not re.fullmatch("[iuf][1248]", name):
+            raise pickle.UnpicklingError(f"an array of {name!r}, not of numbers")
+        self.type = np.dtype(name)
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] in ("<", ">"):
+            self.type = self.type.newbyteorder(state[1])
+
+
+class PickledArray:
+    """An array as a pickle has it: version, shape, type, whether in Fortran order, and the bytes."""
+
+    def __init__(self, state: tuple | None = None):
+        if state:
+            self.__setstate__(state)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, fortran, data = state
+        data = data.encode("latin1") if isinstance(data, str) else data
+        self.array = np.frombuffer(data, kind.type).reshape(shape, order="F" if fortran else "C")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.array
 
 
 def _folder(
@@ -644,6 +682,11 @@ def write(path: Path, content: Callable[[Any], None], mode: str = "wb") -> None:
     except (OSError, RuntimeError) as error:
         beside.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error}") from None
+
+
+def fingerprint(path: Path) -> str:
+    """What tells this file from others: the beginning of its SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -802,10 +845,12 @@ class Run:
     def _move_aside(self) -> None:
         """Keep what an earlier run left under these names: rename it to a name that is free."""
         there = [path for path in {self.save, self.checkpoint, self.log, self.picture} if path.exists()]
-        there += snapshots(self.checkpoint).values()
         if not there:
             return
         number = next(n for n in range(1, 10**6) if not any(_numbered(path, n).exists() for path in there))
+        kept = snapshots(self.checkpoint) if self.kind == "supernet" else {}
+        for epoch, path in kept.items():
+            path.rename(snapshot(_numbered(self.checkpoint, number), epoch))
         for path in there:
             path.rename(_numbered(path, number))
         print(f"an earlier result was moved to {_numbered(self.save, number)}", flush=True)
@@ -886,7 +931,7 @@ def load_benchmark(path: Path) -> dict[str, dict[str, float]]:
     try:
         if path.stat().st_size > 10 << 20:
             raise ValueError("more than 10 MiB")
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file, strict=True)
             if next(rows, []) != header:
                 raise ValueError(f"the header {','.join(header)} is needed")
@@ -1055,26 +1100,26 @@ def draw_retraining(figure: Figure, records: list[dict[str, Any]], title: str) -
         axes.legend()
 
 
-def draw_trajectories(figure: Figure, points: list[dict[str, Any]], chance: dict[str, float]) -> None:
+def draw_trajectories(figure: Figure, points: list[dict[str, Any]], average: dict[str, float]) -> None:
     """Fig. 4 and 8: the true test error of what each method selects after so many epochs of the search; a panel for
-    each data set, mean and standard deviation over the seeds, and the mean of all architectures."""
+    each data set, mean and standard deviation over the seeds, and the average of all architectures."""
     figure.set_size_inches(13, 4.2)
-    looks = {"DARTS": (RED, "s", ":"), "DARTS+PT": (ORANGE, "^", "--"), "DARTS+PT (fix α)": (BLUE, "o", "-")}
+    looks = ((RED, "s", ":"), (ORANGE, "^", "--"), (BLUE, "o", "-"))
     names = list(dict.fromkeys(point["method"] for point in points))
     seeds = len({point["seed"] for point in points})
-    for axes, (dataset, at_random) in zip(figure.subplots(1, len(chance)), chance.items(), strict=True):
-        for name in names:
-            colour, marker, style = looks[name]
+    for axes, (dataset, of_all) in zip(figure.subplots(1, len(average)), average.items(), strict=True):
+        for name, (colour, marker, style) in zip(names, looks, strict=False):
             errors: dict[int, list[float]] = {}
             for point in points:
                 if point["method"] == name:
                     errors.setdefault(point["epoch"], []).append(point["test_error"][dataset])
             epochs = sorted(errors)
-            means = np.array([np.mean(errors[epoch]) for epoch in epochs])
-            deviations = np.array([np.std(errors[epoch], ddof=1) if seeds > 1 else 0.0 for epoch in epochs])
+            several = [errors[epoch] for epoch in epochs]
+            means = np.array([np.mean(each) for each in several])
+            deviations = np.array([np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in several])
             axes.plot(epochs, means, color=colour, marker=marker, linestyle=style, label=name)
             axes.fill_between(epochs, means - deviations, means + deviations, color=colour, alpha=0.15, linewidth=0)
-        axes.axhline(at_random, color=GREY, linestyle="-.", linewidth=1, label="mean of all architectures")
+        axes.axhline(of_all, color=GREY, linestyle="-.", linewidth=1, label="average of all architectures")
         axes.set_title(dataset)
         axes.set_xlabel("epoch of the search")
         axes.set_ylabel("true test error (%)")

@@ -24,7 +24,6 @@ if __name__ == "select":
     sys.modules["select"] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules["select"])
 else:
-    import hashlib
     from argparse import Namespace
     from collections.abc import Sequence
     from dataclasses import asdict, fields
@@ -65,7 +64,7 @@ def run(argv: Sequence[str] | None) -> None:
         "dataset": runs.dataset_name(dataset),
         "data": runs.data_folder(args.data) or trained["data"],
         "preset": preset,
-        "supernet": hashlib.sha256(args.ckpt.read_bytes()).hexdigest()[:16],
+        "supernet": runs.fingerprint(args.ckpt),
         **asdict(how),
     }
     if args.save.with_suffix(".pt").resolve() == args.ckpt.resolve():

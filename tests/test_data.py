@@ -202,6 +202,7 @@ def test_imagenet16_120_says_where_it_should_be_and_what_is_wrong(tmp_path):
         load_data("imagenet16-120", str(tmp_path), CPU, seed=0)
     damages = {
         "labels from 1 to 1000": lambda batch: {**batch, "labels": [0, 1]},
+        "from 1 to 1000": lambda batch: {**batch, "labels": [1, 1001]},
         "16x16": lambda batch: {**batch, "data": batch["data"][:, :100]},
         "'labels'": lambda batch: {"data": batch["data"]},
         "no batch of images": lambda batch: "text",
@@ -221,6 +222,18 @@ def test_a_batch_of_imagenet16_with_a_payload_is_not_executed(tmp_path):
         def __reduce__(self):
             return (open, (str(tmp_path / "mark"), "w"))
 
+    class Pointers:
+        """An array of objects that lie where its bytes say."""
+
+        def __reduce__(self):
+            return (np.ndarray, ((1,), "O", b"AAAAAAAA"))
+
+    objects = np.array([None])
+    forged = [Payload, Pointers, lambda: objects]
+    for number, make in enumerate(forged):
+        write_imagenet16(tmp_path / f"within{number}", lambda batch, make=make: {**batch, "mean": make()})
+        with pytest.raises(UserError, match="no batch of images"):
+            load_data("imagenet16-120", str(tmp_path / f"within{number}"), CPU, seed=0)
     for number, change in enumerate((lambda batch: Payload(), lambda batch: {**batch, "mean": Payload()})):
         write_imagenet16(tmp_path / str(number), change)
         (tmp_path / "mark").unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import runs
-from genotypes import SPACES, Arch
+from genotypes import PUBLISHED, SPACES, Arch
 from runs import UserError, load_benchmark
 from tests.conftest import load_script
 
@@ -106,7 +106,15 @@ def test_snapshots_of_an_earlier_result_are_moved_aside_with_it(finished, tmp_pa
     before = (folder / "supernet.epoch001.pt").read_bytes()
     assert train_search(["--space", "nb201", *SMALL, "--save", str(folder / "supernet.pt")]) == 0
     assert runs.snapshots(folder / "supernet.pt") == {}
-    assert (folder / "supernet.epoch001.1.pt").read_bytes() == before
+    assert runs.snapshots(folder / "supernet.1.pt")[1].read_bytes() == before
+
+
+def test_a_selection_leaves_the_snapshots_of_a_supernet_of_its_name_alone(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    (folder / "supernet.pt").unlink()
+    flags = ["--criterion", "magnitude", "--tune-epochs", "0", "--save", str(folder / "supernet.json")]
+    assert select(["--ckpt", str(folder / "supernet.epoch001.pt"), *flags]) == 0
+    assert set(runs.snapshots(folder / "supernet.pt")) == {1, 2}
 
 
 def test_retrain_takes_an_architecture_as_text(tmp_path, capsys):
@@ -213,16 +221,25 @@ def test_fig4_and_table4_share_their_runs_and_compute_nothing_twice(tmp_path, be
     assert ANALYZE.main(["table4", *flags]) == 0
     assert ANALYZE.main(["fig4", *flags]) == 0
     assert len(in_process) == 16
-    table = json.loads((tmp_path / "table4.json").read_text())["test_error"]
+    table = json.loads((tmp_path / "table4.json").read_text())["nb201"]
+    test_errors = {(each["method"], each["seed"]): each["test_error"] for each in table}
     for name, method in ANALYZE.METHODS.items():
         for seed in (0, 1):
             saved = json.loads((tmp_path / f"nb201-{method.alpha}-{seed}.{method.criterion}.json").read_text())
-            assert table[name][seed] == saved["test_error"]
+            assert test_errors[name, seed] == saved["test_error"]
             assert (saved["search"]["alpha"], saved["criterion"]) == (method.alpha, method.criterion)
             assert saved["seed"] == saved["search"]["seed"] == seed
     (tmp_path / "nb201-fixed-1.perturbation.json").unlink()
     assert ANALYZE.main(["table4", *flags]) == 0
     assert len(in_process) == 17, "what is missing is computed again"
+    assert ANALYZE.main(["fig4", *flags, "--keep-every", "3", "--epochs", "4"]) == 2, "settings were changed"
+    capsys.readouterr()
+    shutil.copy(tmp_path / "nb201-fixed-0.pt", tmp_path / "nb201-fixed-1.pt")
+    assert ANALYZE.main(["table4", *flags]) == 2
+    assert "was begun with supernet" in capsys.readouterr().err, "no stale result"
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    assert ANALYZE.main(["table4", *flags]) == 0
     out = capsys.readouterr().out
     assert "| DARTS | 45.70 |" in out
     assert "| a random architecture |" in out
@@ -232,6 +249,24 @@ def test_a_study_tells_what_failed(tmp_path, benchmark, in_process, capsys):
     flags = ["--benchmark", str(benchmark), "--seeds", "0", "--dataset", "nowhere", "--folder", str(tmp_path)]
     assert ANALYZE.main(["table4", *flags]) == 2
     assert "train_search.py --space nb201 --dataset nowhere" in capsys.readouterr().err
+    assert len(in_process) == 1, "nothing is started after a failure"
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "3", "\0"])
+def test_a_folder_that_is_no_place_for_a_study_is_an_error(tmp_path, benchmark, in_process, content, capsys):
+    (tmp_path / "commands.json").write_text(content)
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path, tmp_path / "file"):
+        assert ANALYZE.main(["table4", "--benchmark", str(benchmark), "--folder", str(folder)]) == 2
+        assert "cannot work in" in capsys.readouterr().err
+
+
+def test_fig4_says_which_snapshots_are_missing(tmp_path, benchmark, in_process, capsys):
+    flags = ["--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--folder", str(tmp_path)]
+    flags += ["--method", "DARTS", "--tune-epochs", "0"]
+    assert ANALYZE.main(["table4", *flags]) == 0
+    assert ANALYZE.main(["fig4", *flags, "--keep-every", "1"]) == 2
+    assert "no nb201-bilevel-0.epoch001.pt" in capsys.readouterr().err
 
 
 def test_table4_as_a_command_of_its_own(tmp_path, benchmark, capsys):
@@ -251,11 +286,18 @@ def test_luck_is_the_chance_of_a_mean_as_low():
 
 
 def test_the_darts_row_of_table4_is_collected_from_what_is_saved(tmp_path):
-    text = "Genotype(...)"
-    how = {"space": "darts+none", "text": text, "criterion": "magnitude", "search": {"alpha": "bilevel"}}
-    (tmp_path / "genotype.json").write_text(json.dumps(how))
-    for number, (dataset, genotype) in enumerate([("cifar10", text), ("cifar10", "another"), ("digits", text)]):
-        settings = {"dataset": dataset, "genotype": genotype}
+    genotypes = {name: PUBLISHED[name] for name in ("DARTS_V1", "DARTS_V2")}
+    for name, genotype in genotypes.items():
+        how = {"schema": 1, "space": "darts+none", "criterion": "magnitude", "search": {"alpha": "bilevel"}}
+        how |= {"dataset": "cifar10", "data": None, "preset": "paper", "image_size": 32, "text": str(genotype)}
+        how |= {"genotype": genotype.to_json(), "tune_epochs": 5 if name == "DARTS_V2" else 0}  # PT-Mag is another
+        (tmp_path / f"{name}.json").write_text(json.dumps(how))
+    for number, content in enumerate(("{", "[1]", '{"space": "darts"}', json.dumps({"space": "darts", "arch": 3}))):
+        (tmp_path / f"damaged{number}.json").write_text(content)
+    text, other = (str(genotype) for genotype in genotypes.values())
+    networks = [("cifar10", "paper", text), ("cifar10", "paper", other), ("digits", "paper", text)]
+    for number, (dataset, preset, genotype) in enumerate([*networks, ("cifar10", "laptop", text)]):
+        settings = {"dataset": dataset, "preset": preset, "genotype": genotype}
         records = [{"test_error": 2.5 + number}]
         content = {"schema": 1, "kind": "network", "settings": settings, "finished": True, "records": records}
         torch.save({**content, "state": {}}, tmp_path / f"network{number}.pt")
