@@ -197,7 +197,8 @@ def table4(args: Namespace) -> None:
         on_darts, on_nb201 = METHODS[name].paper
         by_seed = ", ".join(f"{value:.2f}" for value in values)
         there = spread(retrained[name]) if retrained[name] else "-"
-        lucky = f"{100 * luck(values, everything):.2f}%"
+        share = 100 * luck(values, everything)
+        lucky = f"{share:.2f}%" if share >= 0.01 else "< 0.01%"
         print(f"| {name} | {on_nb201:.2f} | {spread(values)} | {by_seed} | {lucky} | {on_darts:.2f} | {there} |")
     middle = f"median {median(everything):.2f}, best {min(everything):.2f}"
     print(f"| a random architecture | - | {spread(everything)} | {middle} | - | - | - |")
