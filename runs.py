@@ -1103,7 +1103,7 @@ def draw_retraining(figure: Figure, records: list[dict[str, Any]], title: str) -
 def draw_trajectories(figure: Figure, points: list[dict[str, Any]], average: dict[str, float]) -> None:
     """Fig. 4 and 8: the true test error of what each method selects after so many epochs of the search; a panel for
     each data set, mean and standard deviation over the seeds, and the average of all architectures."""
-    figure.set_size_inches(10, 3.6)  # small, so that its text can be read where it is shown
+    figure.set_size_inches(10, 3.9)  # small, so that its text can be read where it is shown
     looks = ((RED, "s", ":"), (ORANGE, "^", "--"), (BLUE, "o", "-"))
     names = list(dict.fromkeys(point["method"] for point in points))
     seeds = len({point["seed"] for point in points})
@@ -1124,5 +1124,5 @@ def draw_trajectories(figure: Figure, points: list[dict[str, Any]], average: dic
         axes.set_xlabel("epoch of the search")
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.axes[0].set_ylabel("true test error (%)")
-    figure.axes[0].legend(fontsize=8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed", fontsize=10)
