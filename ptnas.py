@@ -424,14 +424,15 @@ class Supernet(nn.Module):
         return [edge for edge in self.space.into(node) if self.presence[cell_type][edge].operations]
 
     def genotype(self) -> Genotype | Arch:
-        """The architecture that has been decided. Raises ValueError unless every edge is decided and, where the space
-        selects topology, every node has two inputs."""
+        """The architecture that has been decided. Raises ValueError unless every edge is decided and every node has
+        two inputs, or all of them where the space selects no topology."""
         fields: dict[str, Any] = {}
         for cell_type, rows in self.space.operations.items():
             cell = []
             for node in self.space.nodes:
                 edges = self.inputs(cell_type, node)
-                if self.undecided(cell_type) or len(edges) != (2 if self.space.topology else len(edges)):
+                wanted = 2 if self.space.topology else len(self.space.into(node))
+                if self.undecided(cell_type) or len(edges) != wanted:
                     raise ValueError(f"the {cell_type} cell is not decided")
                 for edge in edges:
                     (operation,) = self.presence[cell_type][edge].operations
