@@ -1,11 +1,15 @@
 """The figures and tables of the paper that take many runs: run what is missing, then print or draw.
 
     python analyze.py table4 --dataset my_images --preset laptop --benchmark nb201.csv
-    python analyze.py table4 --dataset my_images --preset laptop --benchmark nb201.csv --method "DARTS+PT (fix α)"
+    python analyze.py table4 --dataset my_images --preset laptop --benchmark nb201.csv --method all --jobs 2
     python analyze.py fig4 --dataset my_images --preset laptop --benchmark nb201.csv --jobs 2
+    python analyze.py table3 --run --jobs 2                        # S1-S4 on the digits; without --run: what is there
+    python analyze.py table2 --run --dataset cifar10               # the DARTS space, in the paper's setting
+    python analyze.py fig6 genotype.jsonl magnitude.jsonl
+    python analyze.py fig9 --ckpt supernet.pt --benchmark nb201.csv
 
-The runs are those of train_search.py and select.py, whose command lines are printed. Their results lie in a folder,
-with a list of the commands that made them: what is there is not computed again, and what was stopped goes on.
+The runs are those of train_search.py, select.py and retrain.py, whose command lines are printed. Their results lie in
+a folder, with a list of the commands that made them: what is there is not computed again, and what was stopped goes on.
 """
 
 from __future__ import annotations
@@ -17,12 +21,12 @@ import random
 import shlex
 import subprocess
 import sys
-from argparse import Namespace
-from collections.abc import Callable, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean, median, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -32,19 +36,49 @@ HERE = Path(__file__).resolve().parent
 
 
 class Method(NamedTuple):
-    """How a supernet is trained and an architecture selected from it, and what Table 4 has: test error in percent on
-    CIFAR-10, on the DARTS space and on NAS-Bench-201."""
+    """How a supernet is trained and an architecture selected from it. With SGAS nothing is left to select."""
 
-    alpha: str
-    criterion: str
-    paper: tuple[float, float]
+    alpha: str = "bilevel"
+    noise: str = "none"
+    sgas: str = "none"
+    criterion: str = "perturbation"
+    tuned: bool = True
+
+    @property
+    def search(self) -> str:
+        """A name for how the supernet is trained."""
+        return "-".join(part for part in (self.alpha, self.noise, self.sgas) if part != "none")
+
+    @property
+    def selection(self) -> str:
+        """A name for how the architecture is selected."""
+        return self.criterion if self.tuned else f"{self.criterion}-untuned"
 
 
 METHODS = {
-    "DARTS": Method("bilevel", "magnitude", (3.00, 45.7)),
-    "DARTS+PT": Method("bilevel", "perturbation", (2.61, 11.89)),
-    "DARTS+PT (fix α)": Method("fixed", "perturbation", (2.87, 6.20)),
+    "DARTS": Method(criterion="magnitude", tuned=False),
+    "DARTS+PT": Method(),
+    "DARTS+PT-Mag": Method(criterion="magnitude"),
+    "DARTS+PT (fix α)": Method(alpha="fixed"),
+    "SDARTS-RS": Method(noise="gaussian", criterion="magnitude", tuned=False),
+    "SDARTS-RS+PT": Method(noise="gaussian"),
+    "SGAS": Method(sgas="magnitude", criterion="magnitude", tuned=False),
+    "SGAS+PT": Method(sgas="perturbation", tuned=False),
 }
+OF_SECTION_6 = ("DARTS", "DARTS+PT", "DARTS+PT (fix α)")  # the columns of Tables 3 and 4, the curves of Fig. 4 and 8
+
+
+def method_of(origin: dict[str, Any]) -> str | None:
+    """The method by which an architecture was found, from what select.py says of it."""
+    search, tuned = origin["search"], origin["tune_epochs"] > 0
+    for name, method in METHODS.items():
+        trained = (search["alpha"], search["noise"], search["sgas"]) == method[:3]
+        selected = origin["criterion"] == method.criterion
+        if method.criterion == "magnitude":
+            selected = selected and tuned == method.tuned
+        if trained and (selected or method.sgas != "none"):
+            return name
+    return None
 
 
 # ============================================================================================================
@@ -118,59 +152,241 @@ class Study:
 
 
 # ============================================================================================================
-# NAS-Bench-201: Table 4, Fig. 4 and Fig. 8
+# From methods to runs
 # ============================================================================================================
 
 
-def search_on_nb201(args: Namespace, study: Study) -> dict[tuple[str, int], Path]:
-    """The supernets of the methods asked for, by α and seed."""
+def searched(args: Namespace, study: Study, spaces: Sequence[str], *more: str) -> dict[tuple[str, str, int], Path]:
+    """The supernets of the methods asked for, by space, way of training and seed; `more` options for all of them."""
     options = [("--dataset", args.dataset), ("--data", args.data), ("--preset", args.preset), ("--device", args.device)]
     names = ("epochs", "batch_size", "channels", "layers", "image_size", "limit", "lr")
     options += [(f"--{name.replace('_', '-')}", getattr(args, name)) for name in names]
     given = [text for name, value in options if value is not None for text in (name, str(value))]
+    dataset = Path(args.dataset or "digits").name
     supernets, commands = {}, {}
-    for alpha in dict.fromkeys(METHODS[name].alpha for name in args.method):
-        for seed in args.seeds:
-            save = study.folder / f"nb201-{alpha}-{seed}.pt"
-            each = ["--alpha", alpha, "--seed", str(seed), "--keep-every", str(args.keep_every)]
-            commands[save] = ["train_search.py", "--space", "nb201", *given, *each]
-            supernets[alpha, seed] = save
+    for space in spaces:
+        for method in (METHODS[name] for name in args.method):
+            for seed in args.seeds:
+                save = study.folder / f"{space}-{dataset}-{method.search}-{seed}.pt"
+                how = [text for name in ("alpha", "noise", "sgas") for text in (f"--{name}", getattr(method, name))]
+                each = ["train_search.py", "--space", space, *given, *how, "--seed", str(seed), *more]
+                supernets[space, method.search, seed], commands[save] = save, each
     study.run(commands)
     return supernets
 
 
-class Selected(NamedTuple):
-    """A selection from a supernet on NAS-Bench-201 and the test error in percent of what it found, by data set."""
+class Point(NamedTuple):
+    """A supernet to select from by a method, and the seed of the selection."""
 
     method: str
     seed: int
-    epoch: int
-    test_error: dict[str, float]
+    supernet: Path
 
 
-def select_on_nb201(
-    args: Namespace, study: Study, benchmark: dict[str, dict[str, float]], points: list[tuple[str, int, int, Path]]
-) -> list[Selected]:
-    """Select at these points: method, seed, epoch and supernet."""
+def selected(study: Study, points: Sequence[Point], options: Sequence[str], tune_epochs: int | None) -> list[Path]:
+    """The architectures that are selected at these points."""
     saves, commands, sources = [], {}, {}
-    for method, seed, _, supernet in points:
-        criterion = METHODS[method].criterion
-        tune_epochs = 0 if criterion == "magnitude" else args.tune_epochs
-        tuning = [] if tune_epochs is None else ["--tune-epochs", str(tune_epochs)]
-        save = supernet.with_suffix(f".{criterion}.json")
-        commands[save] = [
-            *("select.py", "--ckpt", str(supernet), "--criterion", criterion, "--seed", str(seed), *tuning),
-            *("--device", args.device, "--benchmark", str(args.benchmark)),
-        ]
+    for name, seed, supernet in points:
+        method = METHODS[name]
+        epochs = tune_epochs if method.tuned else 0
+        tuning = [] if epochs is None else ["--tune-epochs", str(epochs)]
+        save = supernet.with_suffix(f".{method.selection}.json")
+        how = ["--criterion", method.criterion, "--seed", str(seed), *tuning]
+        commands[save] = ["select.py", "--ckpt", str(supernet), *how, *options]
         sources[save] = supernet
         saves.append(save)
     study.run(commands, sources.__getitem__)
-    found = [benchmark[str(runs.load_architecture(str(save))[0])] for save in saves]
-    return [Selected(*point[:3], errors) for point, errors in zip(points, found, strict=True)]
+    return saves
+
+
+def retrained(args: Namespace, study: Study, architectures: dict[Path, int]) -> None:
+    """Train the networks of these architectures, each with its seed, in the setting that belongs to the search."""
+    commands, sources = {}, {}
+    for architecture, seed in architectures.items():
+        save = architecture.with_suffix(".network.pt")
+        commands[save] = ["retrain.py", "--arch", str(architecture), "--seed", str(seed), "--device", args.device]
+        sources[save] = architecture
+    study.run(commands, sources.__getitem__)
+
+
+def run_methods(args: Namespace, spaces: Sequence[str]) -> None:
+    """Search, select and retrain by the methods asked for."""
+    study = Study(args.folder, args.jobs, args.threads)
+    supernets = searched(args, study, spaces)
+    each = [(name, space, seed) for space in spaces for name in args.method for seed in args.seeds]
+    points = [Point(name, seed, supernets[space, METHODS[name].search, seed]) for name, space, seed in each]
+    saves = selected(study, points, ("--device", args.device), args.tune_epochs)
+    retrained(args, study, {save: point.seed for save, point in zip(saves, points, strict=True)})
+
+
+class Result(NamedTuple):
+    """A network that was trained from an architecture that was searched for. `setting` is all that networks must have
+    in common to be compared, except for the space and the method."""
+
+    method: str
+    space: str
+    dataset: str
+    setting: str
+    paper: bool  # whether search and training had the preset of the paper
+    test_error: float  # percent
+    test_error_top5: float | None
+    parameters: int
+    seconds: dict[str, float]  # of search and selection
+
+
+def saved_results(folder: Path) -> list[Result]:
+    """What the finished networks in a folder say. Other files, damaged ones too, are passed over."""
+    results = []
+    for path in sorted(folder.glob("*.pt")):
+        with contextlib.suppress(runs.UserError, KeyError, TypeError, IndexError):
+            network = runs.load_checkpoint(path, "network")
+            origin, how, last = network["origin"], network["settings"], network["records"][-1]
+            method = method_of(origin)
+            if method and network["finished"]:
+                results.append(
+                    Result(
+                        method, origin["space"], how["dataset"], _setting(origin, how),
+                        origin["preset"] == how["preset"] == "paper",
+                        last["test_error"], last.get("test_error_top5"), network["parameters"], origin["seconds"],
+                    )
+                )  # fmt: skip
+    return results
+
+
+def _setting(origin: dict[str, Any], how: dict[str, Any]) -> str:
+    search = origin["search"]
+    parts = [Path(how["dataset"]).name, f"{how['preset']} preset"]
+    if how["image_size"]:
+        parts.append(f"{how['image_size']}x{how['image_size']} pixels")
+    for verb, of in (("search", search), ("retraining", how)):
+        images = f" of {of['limit']} images" if of["limit"] else ""
+        parts.append(f"{verb}: {of['layers']} cells, C={of['channels']}, {of['epochs']} epochs{images}")
+    return ", ".join(parts)
 
 
 def spread(values: Sequence[float]) -> str:
     return f"{mean(values):.2f} ± {stdev(values):.2f}" if len(values) > 1 else f"{values[0]:.2f}"
+
+
+def by_seed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
+def span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+# ============================================================================================================
+# Retrained networks: Tables 2, 3 and 5
+# ============================================================================================================
+
+# Table 2, DARTS+PT-Mag of Sec. 6.2 and fixed α of Table 4: test error in percent on CIFAR-10 as mean and standard
+# deviation and of the best, millions of parameters, GPU days of search and selection
+TABLE_2 = {
+    "DARTS": ("3.00 ± 0.14", "-", 3.3, 0.4),
+    "DARTS+PT": ("2.61 ± 0.08", "2.48", 3.0, 0.8),
+    "DARTS+PT-Mag": ("2.85", "-", "-", "-"),
+    "DARTS+PT (fix α)": ("2.87", "-", "-", "-"),
+    "SDARTS-RS": ("2.67 ± 0.03", "-", 3.4, 0.4),
+    "SDARTS-RS+PT": ("2.54 ± 0.10", "2.44", 3.3, 0.8),
+    "SGAS": ("2.66 ± 0.24", "-", 3.7, 0.25),
+    "SGAS+PT": ("2.56 ± 0.10", "2.46", 3.9, 0.29),
+}
+# Test error in percent of the methods of OF_SECTION_6
+TABLE_3 = {
+    "cifar10": {
+        "s1": (3.84, 3.50, 2.86), "s2": (4.85, 2.79, 2.59), "s3": (3.34, 2.49, 2.52), "s4": (7.20, 2.64, 2.58),
+    },
+    "cifar100": {
+        "s1": (29.46, 24.48, 24.40), "s2": (26.05, 23.16, 23.30), "s3": (28.90, 22.03, 21.94),
+        "s4": (22.85, 20.80, 20.66),
+    },
+    "svhn": {
+        "s1": (4.58, 2.62, 2.39), "s2": (3.53, 2.53, 2.32), "s3": (3.41, 2.42, 2.32), "s4": (3.05, 2.42, 2.39),
+    },
+}  # fmt: skip
+# Top-1 and top-5 test error in percent, millions of parameters
+TABLE_5 = {"DARTS": (26.7, 8.7, 4.7), "DARTS+PT": (25.5, 8.0, 4.6)}
+
+
+def table2(args: Namespace) -> None:
+    """Table 2: all methods on the DARTS space, and Table 5: their architectures on ImageNet, from saved results"""
+    if args.run:
+        run_methods(args, [args.space])
+    results = [each for each in saved_results(args.folder) if each.space in ("darts", "darts+none")]
+    results = [each for each in results if each.method in args.method]
+    transferred = [each for each in results if each.dataset == "imagenet"]
+    for setting, group in _grouped(results, transferred, args.folder, "the DARTS space"):
+        print(f"\nTable 2: test error (%) on the DARTS space; here: {setting}\n")
+        print(
+            "| | paper | best | M parameters | GPU days | here | best | by seed | M parameters | search | selection |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|---|---|")
+        for name, of_paper in TABLE_2.items():
+            own = [each for each in group if each.method == name]
+            if own:
+                errors = [each.test_error for each in own]
+                size = mean(each.parameters for each in own) / 1e6
+                costs = [span(mean(each.seconds[part] for each in own)) for part in ("search", "selection")]
+                row = (*of_paper, spread(errors), f"{min(errors):.2f}", by_seed(errors), f"{size:.3f}", *costs)
+                print(f"| {name} | {' | '.join(map(str, row))} |")
+    if transferred:
+        print("\nTable 5: test error (%) on ImageNet\n")
+        print("| | paper: top-1, top-5, M parameters | here: top-1 | top-5 | M parameters |\n|---|---|---|---|---|")
+    for name in dict.fromkeys(each.method for each in transferred):
+        own = [each for each in transferred if each.method == name]
+        errors = [spread([each.test_error for each in own]), spread([each.test_error_top5 for each in own])]
+        of_paper = ", ".join(map(str, TABLE_5.get(name, ("-",))))
+        print(f"| {name} | {of_paper} | {' | '.join(errors)} | {mean(each.parameters for each in own) / 1e6:.1f} |")
+    write_results(args.folder / "table2.json", results)
+
+
+def table3(args: Namespace) -> None:
+    """Table 3: DARTS, DARTS+PT and DARTS+PT (fix α) on S1-S4, from saved results"""
+    if args.run:
+        run_methods(args, args.space)
+    results = [each for each in saved_results(args.folder) if each.space in ("s1", "s2", "s3", "s4")]
+    results = [each for each in results if each.space in args.space and each.method in args.method]
+    for setting, group in _grouped(results, [], args.folder, ", ".join(args.space)):
+        print(f"\nTable 3: test error (%) on {setting}\n")
+        print("|" + "".join(f" | {name}, paper | here | by seed" for name in args.method) + " |")
+        print("|---" * (1 + 3 * len(args.method)) + "|")
+        for space in args.space:
+            cells = []
+            for name in args.method:
+                own = [each.test_error for each in group if (each.space, each.method) == (space, name)]
+                of_paper = TABLE_3.get(group[0].dataset, {}).get(space)
+                known = of_paper and name in OF_SECTION_6
+                cells.append(f"{of_paper[OF_SECTION_6.index(name)]:.2f}" if known else "-")
+                cells += [spread(own), by_seed(own)] if own else ["-", "-"]
+            print(f"| {space.upper()} | {' | '.join(cells)} |")
+    write_results(args.folder / "table3.json", results)
+
+
+def _grouped(
+    results: Sequence[Result], besides: Sequence[Result], folder: Path, where: str
+) -> Iterable[tuple[str, list[Result]]]:
+    """The results that can be compared, by setting, without those `besides`. Raises UserError if there are none."""
+    if not results:
+        raise runs.UserError(f"no networks in {folder} of architectures that were found on {where}; --run makes them")
+    groups: dict[str, list[Result]] = {}
+    for each in results:
+        if each not in besides:
+            groups.setdefault(each.setting, []).append(each)
+    return groups.items()
+
+
+def write_results(path: Path, results: Sequence[Result]) -> None:
+    runs.write_json(path, [each._asdict() for each in results])
+    print(f"\nwritten to {path}")
+
+
+# ============================================================================================================
+# NAS-Bench-201: Table 4, Fig. 4 and Fig. 8
+# ============================================================================================================
+
+# Test error in percent on CIFAR-10: on the DARTS space and on NAS-Bench-201
+TABLE_4 = {"DARTS": (3.00, 45.7), "DARTS+PT": (2.61, 11.89), "DARTS+PT (fix α)": (2.87, 6.20)}
 
 
 def luck(values: Sequence[float], among: Sequence[float], draws: int = 100_000) -> float:
@@ -180,111 +396,221 @@ def luck(values: Sequence[float], among: Sequence[float], draws: int = 100_000) 
     return sum(sum(generator.choices(among, k=count)) <= target for _ in range(draws)) / draws
 
 
+def true_errors(
+    args: Namespace, study: Study, benchmark: dict[str, dict[str, float]], points: Sequence[Point]
+) -> list[dict[str, float]]:
+    """Of what is selected at these points, in percent, by data set."""
+    options = ("--device", args.device, "--benchmark", str(args.benchmark))
+    saves = selected(study, points, options, args.tune_epochs)
+    return [benchmark[str(runs.load_architecture(str(save))[0])] for save in saves]
+
+
 def table4(args: Namespace) -> None:
-    """Table 4: DARTS, DARTS+PT and DARTS+PT (fix α) on NAS-Bench-201, and on the DARTS space where results are saved"""
+    """Table 4: the true errors of what the methods find on NAS-Bench-201, and what is saved of the DARTS space"""
     benchmark = runs.load_benchmark(args.benchmark)
     study = Study(args.folder, args.jobs, args.threads)
-    retrained = darts_space_errors(args.folder)
-    supernets = search_on_nb201(args, study)
-    points = [(name, seed, -1, supernets[METHODS[name].alpha, seed]) for name in args.method for seed in args.seeds]
-    selected = select_on_nb201(args, study, benchmark, points)
+    supernets = searched(args, study, ["nb201"], "--keep-every", str(args.keep_every))
+    points = [
+        Point(name, seed, supernets["nb201", METHODS[name].search, seed]) for name in args.method for seed in args.seeds
+    ]
+    found = true_errors(args, study, benchmark, points)
+    on_darts: dict[str, list[float]] = {name: [] for name in args.method}
+    for each in saved_results(args.folder):
+        if each.paper and each.dataset == "cifar10" and each.space in ("darts", "darts+none"):
+            on_darts.setdefault(each.method, []).append(each.test_error)
     everything = [errors["cifar10"] for errors in benchmark.values()]
     print(f"\nTable 4: test error (%) on CIFAR-10, seeds {' '.join(map(str, args.seeds))}, mean ± standard deviation\n")
     print("| | NAS-Bench-201, paper | here | by seed | as good by luck | DARTS space, paper | here |")
     print("|---|---|---|---|---|---|---|")
     for name in args.method:
-        values = [each.test_error["cifar10"] for each in selected if each.method == name]
-        on_darts, on_nb201 = METHODS[name].paper
-        by_seed = ", ".join(f"{value:.2f}" for value in values)
-        there = spread(retrained[name]) if retrained[name] else "-"
+        values = [errors["cifar10"] for point, errors in zip(points, found, strict=True) if point.method == name]
+        of_paper = [f"{error:.2f}" for error in TABLE_4.get(name, ())] or ["-", "-"]
+        there = spread(on_darts[name]) if on_darts[name] else "-"
         share = 100 * luck(values, everything)
         lucky = f"{share:.2f}%" if share >= 0.01 else "< 0.01%"
-        print(f"| {name} | {on_nb201:.2f} | {spread(values)} | {by_seed} | {lucky} | {on_darts:.2f} | {there} |")
+        print(f"| {name} | {of_paper[1]} | {spread(values)} | {by_seed(values)} | {lucky} | {of_paper[0]} | {there} |")
     middle = f"median {median(everything):.2f}, best {min(everything):.2f}"
     print(f"| a random architecture | - | {spread(everything)} | {middle} | - | - | - |")
     content = {
-        "nb201": [{"method": each.method, "seed": each.seed, "test_error": each.test_error} for each in selected],
+        "nb201": [
+            {"method": point.method, "seed": point.seed, "test_error": errors}
+            for point, errors in zip(points, found, strict=True)
+        ],
         "random": {"mean": mean(everything), "sd": stdev(everything)},
-        "darts_space": retrained,
+        "darts_space": on_darts,
     }
     runs.write_json(study.folder / "table4.json", content)
     print(f"\nwritten to {study.folder / 'table4.json'}")
 
 
-def darts_space_errors(folder: Path) -> dict[str, list[float]]:
-    """Test errors in percent on CIFAR-10, by method, of the networks in a folder that were trained in the paper's
-    setting and whose genotype was selected on the DARTS space and stands beside them."""
-    methods: dict[str, set[str]] = {}
-    for path in sorted(folder.glob("*.json")):
-        with contextlib.suppress(runs.UserError, KeyError, TypeError):  # other files, and damaged ones
-            found = runs.load_architecture(str(path))[1]
-            for name, method in METHODS.items():
-                how = (found["search"]["alpha"], found["criterion"])
-                tuned = found["criterion"] == "magnitude" and found["tune_epochs"] > 0  # DARTS+PT-Mag
-                if found["space"] in ("darts", "darts+none") and how == method[:2] and not tuned:
-                    methods.setdefault(found["text"], set()).add(name)
-    errors: dict[str, list[float]] = {name: [] for name in METHODS}
-    for path in sorted(folder.glob("*.pt")) if methods else ():
-        with contextlib.suppress(runs.UserError, KeyError, TypeError, IndexError):
-            network = runs.load_checkpoint(path, "network")
-            settings = network["settings"]
-            if network["finished"] and (settings["dataset"], settings["preset"]) == ("cifar10", "paper"):
-                for name in methods.get(settings["genotype"], ()):
-                    errors[name].append(network["records"][-1]["test_error"])
-    return errors
+def save_trajectories(
+    picture: Path, points: list[dict[str, Any]], average: dict[str, float | None], x: str, y: str
+) -> None:
+    """The picture of a figure of curves, and its numbers in a JSON file beside it."""
+    numbers = picture.with_suffix(".json")
+    runs.write_json(numbers, {"points": points, "average": average})
+    runs.save_picture(picture, lambda figure: runs.draw_trajectories(figure, points, average, x, y))
+    print(f"\nwritten to {picture} and {numbers}")
+
+
+def average_errors(benchmark: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Of all architectures, in percent, by data set."""
+    return {name: mean(errors[name] for errors in benchmark.values()) for name in runs.BENCHMARKED}
 
 
 def fig4(args: Namespace) -> None:
     """Fig. 4 and 8: true test error on NAS-Bench-201 over the epochs of the search, selected from kept snapshots"""
     benchmark = runs.load_benchmark(args.benchmark)
     study = Study(args.folder, args.jobs, args.threads)
-    points = []
-    for (alpha, seed), supernet in search_on_nb201(args, study).items():
+    points, at = [], []
+    supernets = searched(args, study, ["nb201"], "--keep-every", str(args.keep_every))
+    for (_, search, seed), supernet in supernets.items():
         epochs = runs.load_checkpoint(supernet, "supernet")["settings"]["epochs"]
-        at = {epoch: runs.snapshot(supernet, epoch) for epoch in range(args.keep_every, epochs, args.keep_every)}
-        missing = [path.name for path in at.values() if not path.exists()]
+        kept = {epoch: runs.snapshot(supernet, epoch) for epoch in range(args.keep_every, epochs, args.keep_every)}
+        missing = [path.name for path in kept.values() if not path.exists()]
         if missing:
             raise runs.UserError(f"{supernet} was trained without --keep-every {args.keep_every}: no {missing[0]}")
-        names = [name for name in args.method if METHODS[name].alpha == alpha]
-        points += [(name, seed, *each) for name in names for each in (at | {epochs: supernet}).items()]
-    selected = select_on_nb201(args, study, benchmark, points)
-    average = {name: mean(errors[name] for errors in benchmark.values()) for name in runs.BENCHMARKED}
-    curves = [each._asdict() for each in selected]
-    runs.write_json(study.folder / "fig4.json", {"points": curves, "average": average})
-    runs.save_picture(study.folder / "fig4.png", lambda figure: runs.draw_trajectories(figure, curves, average))
-    print(f"\nwritten to {study.folder / 'fig4.png'} and {study.folder / 'fig4.json'}")
+        for name in (name for name in args.method if METHODS[name].search == search):
+            points += [Point(name, seed, path) for path in (*kept.values(), supernet)]
+            at += [*kept, epochs]
+    found = true_errors(args, study, benchmark, points)
+    curves = [
+        {"method": point.method, "seed": point.seed, "epoch": epoch, "test_error": errors}
+        for point, epoch, errors in zip(points, at, found, strict=True)
+    ]
+    save_trajectories(study.folder / "fig4.png", curves, average_errors(benchmark), "epoch", "test_error")
+
+
+# ============================================================================================================
+# Ablations: Fig. 6 and Fig. 9
+# ============================================================================================================
+
+
+def fig6(args: Namespace) -> None:
+    """Fig. 6: validation accuracy during selections from one supernet by different criteria, from their logs"""
+    points, spaces = [], {}
+    for log in args.logs:
+        checkpoint = runs.load_checkpoint(log.with_suffix(".pt"), "selection")
+        how = checkpoint["settings"]
+        spaces[how["space"]] = None
+        points += [
+            {"method": how["criterion"], "seed": how["seed"], "round": record["round"],
+             "valid_accuracy": {how["space"]: record["valid_accuracy"]}}
+            for record in runs.load_log(log)
+        ]  # fmt: skip
+    save_trajectories(args.save, points, spaces, "round", "valid_accuracy")
+
+
+def fig9(args: Namespace) -> None:
+    """Fig. 9: how much tuning after every decision matters: true error on nb201, else validation accuracy"""
+    benchmark = runs.load_benchmark(args.benchmark) if args.benchmark else {}
+    study = Study(args.folder, args.jobs, args.threads)
+    commands, sources, points = {}, {}, {}
+    for supernet in args.ckpt:
+        how = runs.load_checkpoint(supernet, "supernet")["settings"]
+        for epochs in args.tune_epochs:
+            save = study.folder / f"{supernet.stem}.tune{epochs}.json"
+            if save in commands:
+                raise runs.UserError(f"--ckpt: two supernets have the name {supernet.name}")
+            command = ["select.py", "--ckpt", str(supernet), "--tune-epochs", str(epochs), "--seed", str(how["seed"])]
+            command += ["--device", args.device]
+            commands[save] = command + (["--benchmark", str(args.benchmark)] if benchmark else [])
+            sources[save] = supernet
+            method = method_of({"search": how, "criterion": "perturbation", "tune_epochs": 1}) or "perturbation"
+            points[save] = {"method": method, "seed": how["seed"], "tune_epochs": epochs}
+    study.run(commands, sources.__getitem__)
+    for save, point in points.items():
+        architecture, found = runs.load_architecture(str(save))
+        if benchmark:
+            point["test_error"] = benchmark[str(architecture)]
+        else:
+            point["valid_accuracy"] = {found["space"]: found["valid_accuracy"]}
+    y = "test_error" if benchmark else "valid_accuracy"
+    panels = average_errors(benchmark) if benchmark else {name: None for each in points.values() for name in each[y]}
+    save_trajectories(study.folder / "fig9.png", list(points.values()), panels, "tune_epochs", y)
 
 
 # ============================================================================================================
 # Command line
 # ============================================================================================================
 
-COMMANDS: dict[str, Callable[[Namespace], None]] = {"fig4": fig4, "table4": table4}
+
+def add_study_options(parser: ArgumentParser) -> None:
+    """The options of a command that starts others."""
+    parser.add_argument("--folder", type=Path, default=Path("results"), metavar="DIR", help="of all results")
+    parser.add_argument("--jobs", type=runs.whole(1), default=1, metavar="N", help="runs at a time")
+    runs.add_machine_options(parser)
+
+
+def add_method_options(parser: ArgumentParser, methods: Sequence[str]) -> None:
+    """The options of a command that searches and selects by several methods with several seeds."""
+    text = f"repeatable; {', '.join(methods)} by default" if methods != tuple(METHODS) else "repeatable; all by default"
+    parser.add_argument("--method", action="append", choices=(*METHODS, "all"), help=text)
+    parser.set_defaults(methods=methods)
+    parser.add_argument("--seeds", nargs="+", type=runs.whole(0), default=[0, 1, 2, 3, 4], metavar="N")
+    parser.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after every decision")
+    add_study_options(parser)
+    runs.add_data_options(parser)
+    runs.add_training_options(parser)
+
+
+def nb201_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--benchmark", required=True, type=Path, metavar="CSV", help="true accuracies of all cells")
+    parser.add_argument("--keep-every", type=runs.whole(1), default=5, metavar="N", help="snapshots, 5 by default")
+    add_method_options(parser, OF_SECTION_6)
+
+
+def fig6_options(parser: ArgumentParser) -> None:
+    parser.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="genotype.jsonl, its genotype.pt beside it")
+    parser.add_argument("--save", type=Path, default=Path("fig6.png"), metavar="FILE", help="fig6.png by default")
+
+
+def fig9_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--ckpt", required=True, nargs="+", type=Path, metavar="FILE", help="supernets")
+    parser.add_argument("--benchmark", type=Path, metavar="CSV", help="true accuracies on NAS-Bench-201")
+    epochs = {"nargs": "+", "type": runs.whole(0), "default": [0, 1, 2, 5, 10], "metavar": "N"}
+    parser.add_argument("--tune-epochs", **epochs, help="0 1 2 5 10 by default")
+    add_study_options(parser)
+
+
+def table2_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--space", choices=("darts", "darts+none"), default="darts", help="that --run searches")
+    parser.add_argument("--run", action="store_true", help="first run what is missing: search, selection, retraining")
+    add_method_options(parser, tuple(METHODS))
+
+
+def table3_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--space", nargs="+", choices=("s1", "s2", "s3", "s4"), default=["s1", "s2", "s3", "s4"])
+    parser.add_argument("--run", action="store_true", help="first run what is missing: search, selection, retraining")
+    add_method_options(parser, OF_SECTION_6)
+
+
+COMMANDS: dict[str, tuple[Callable[[Namespace], None], Callable[[ArgumentParser], None]]] = {
+    "fig4": (fig4, nb201_options),
+    "fig6": (fig6, fig6_options),
+    "fig9": (fig9, fig9_options),
+    "table2": (table2, table2_options),
+    "table3": (table3, table3_options),
+    "table4": (table4, nb201_options),
+}
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     parser = runs.Parser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=runs.Parser)
-    for name, function in COMMANDS.items():
-        each = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
-        each.add_argument("--benchmark", required=True, type=Path, metavar="CSV", help="true accuracies of all cells")
-        each.add_argument("--method", action="append", choices=tuple(METHODS), help="repeatable; all by default")
-        each.add_argument("--seeds", nargs="+", type=runs.whole(0), default=[0, 1, 2, 3, 4], metavar="N")
-        each.add_argument("--keep-every", type=runs.whole(1), default=5, metavar="N", help="snapshots, 5 by default")
-        each.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after every decision")
-        each.add_argument("--folder", type=Path, default=Path("results"), metavar="DIR", help="of all results")
-        each.add_argument("--jobs", type=runs.whole(1), default=1, metavar="N", help="runs at a time")
-        runs.add_training_options(each)
-        runs.add_data_options(each)
+    for name, (function, add_options) in COMMANDS.items():
+        add_options(commands.add_parser(name, help=function.__doc__, description=function.__doc__))
     args = parser.parse_args(argv)
-    args.method = list(dict.fromkeys(args.method or METHODS))
-    args.seeds = list(dict.fromkeys(args.seeds))
+    if "method" in args:
+        chosen = args.method or args.methods
+        args.method = [name for name in METHODS if name in chosen or "all" in chosen]
+        args.seeds = list(dict.fromkeys(args.seeds))
     return args
 
 
 def run(argv: Sequence[str] | None) -> None:
     args = parse(argv)
-    COMMANDS[args.command](args)
+    COMMANDS[args.command][0](args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

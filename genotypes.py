@@ -83,6 +83,11 @@ class Space:
         """Indices of the edges that end in `node`."""
         return [index for index, (_, output) in enumerate(self.edges) if output == node]
 
+    def keeps(self, node: int) -> int:
+        """How many of its inputs a node keeps in the end."""
+        count = len(self.into(node))
+        return min(count, 2) if self.topology else count
+
     def candidates(self, cell_type: str, edge: int) -> list[int]:
         """Indices of the operations that may be the answer on an edge."""
         names = self.operations[cell_type][edge]

@@ -387,11 +387,11 @@ class Supernet(nn.Module):
         """softmax(α) per cell type: (edges, operations), rows sum to 1 (Eq. 1)."""
         return {cell_type: F.softmax(alpha, dim=-1) for cell_type, alpha in self.alpha.items()}
 
-    def forward(self, x: Tensor, batch: int = 0) -> Tensor:
+    def forward(self, x: Tensor, batch: int = 0, weights: dict[str, Tensor] | None = None) -> Tensor:
         """x: (N, image channels, H, W) with H, W >= 8 -> logits (N, classes). `batch` numbers the batch for `noise`:
-        the same number, the same draws."""
+        the same number, the same draws. `weights` take the place of softmax(α)."""
         Noise.announce(self.noises, batch)
-        return self.skeleton(x, self.weights(), self.presence)[0]
+        return self.skeleton(x, self.weights() if weights is None else weights, self.presence)[0]
 
     # ---- the three verbs
 
@@ -419,6 +419,10 @@ class Supernet(nn.Module):
     def undecided(self, cell_type: str) -> list[int]:
         return [edge for edge, presence in enumerate(self.presence[cell_type]) if not presence.decided]
 
+    def decided(self, cell_type: str) -> list[int]:
+        """Pruned edges too."""
+        return [edge for edge, presence in enumerate(self.presence[cell_type]) if presence.decided]
+
     def inputs(self, cell_type: str, node: int) -> list[int]:
         """The edges into a node that have something on them."""
         return [edge for edge in self.space.into(node) if self.presence[cell_type][edge].operations]
@@ -431,8 +435,7 @@ class Supernet(nn.Module):
             cell = []
             for node in self.space.nodes:
                 edges = self.inputs(cell_type, node)
-                wanted = 2 if self.space.topology else len(self.space.into(node))
-                if self.undecided(cell_type) or len(edges) != wanted:
+                if self.undecided(cell_type) or len(edges) != self.space.keeps(node):
                     raise ValueError(f"the {cell_type} cell is not decided")
                 for edge in edges:
                     (operation,) = self.presence[cell_type][edge].operations
@@ -536,6 +539,10 @@ class SearchSettings:
     order: int = 1  # of the α gradient; 2 unrolls one step of w
     alpha_lr: float = 3e-4
     alpha_weight_decay: float = 1e-3
+    noise: str = "none"  # or "gaussian", "uniform": on softmax(α) while w is trained, SDARTS-RS (A.1.2)
+    sgas: str = "none"  # or the criterion by which SGAS (A.1.3) chooses operations: "magnitude", "perturbation"
+    sgas_metric: str = "accuracy"  # or "loss": what SGAS by perturbation compares
+    sgas_batch_growth: int = 8  # by how many images the batches of SGAS grow with every round
 
     @property
     def passes(self) -> int:
@@ -574,6 +581,7 @@ class Bilevel(Stateful):
         self.alpha_optimizer = torch.optim.Adam(
             self.alpha, settings.alpha_lr, betas=(0.5, 0.999), weight_decay=settings.alpha_weight_decay
         )
+        self.batch_size = settings.batch_size
         self.steps = 0
 
     def set_lr(self, lr: float) -> None:
@@ -582,11 +590,12 @@ class Bilevel(Stateful):
     def epoch(self, train: Data, valid: Data, epoch: int) -> Measurement:
         """One pass over the training half; returns what was measured on its way."""
         meter = Meter()
-        validation = _endless(valid, self.settings.batch_size, epoch)
-        for batch in train.batches(self.settings.batch_size, epoch):
+        scale = noise_scale(epoch, self.settings.epochs)
+        validation = _endless(valid, self.batch_size, epoch)
+        for batch in train.batches(self.batch_size, epoch):
             if self._alpha_matters():
                 self.alpha_step(batch, next(validation))
-            meter.add(self.w_step(batch), batch[1])
+            meter.add(self.w_step(batch, scale), batch[1])
             self.steps += 1
         return meter.read()
 
@@ -595,14 +604,23 @@ class Bilevel(Stateful):
         return undecided and not self.supernet.fixed_alpha
 
     def alpha_step(self, train: Batch, valid: Batch) -> None:
+        """One step of Adam on α, of which the rows of decided edges stay as they are."""
         gradient = self.alpha_gradient(train, valid) if self.settings.order == 1 else self.unrolled(train, valid)
         for alpha, each in zip(self.alpha, gradient, strict=True):
             alpha.grad = each
+        decided = {name: rows for name in self.supernet.alpha if (rows := self.supernet.decided(name))}
+        before = {cell_type: self.supernet.alpha[cell_type].detach()[rows] for cell_type, rows in decided.items()}
         self.alpha_optimizer.step()
+        with torch.no_grad():
+            for cell_type, rows in decided.items():
+                self.supernet.alpha[cell_type][rows] = before[cell_type]
 
-    def w_step(self, train: Batch) -> Tensor:
-        """One step of SGD on w; returns the logits (N, classes) before it. w that is absent stays as it is."""
-        logits, loss = self._loss(train)
+    def w_step(self, train: Batch, scale: float = 0.0) -> Tensor:
+        """One step of SGD on w, with noise of this scale on softmax(α) if the settings say so; returns the logits
+        (N, classes) before it. w that is absent stays as it is."""
+        noise = self.settings.noise
+        weights = None if noise == "none" else distorted(self.supernet.weights(), noise, scale)
+        logits, loss = self._loss(train, weights)
         for w, gradient in zip(self.w, torch.autograd.grad(loss, self.w, allow_unused=True), strict=True):
             w.grad = gradient
         nn.utils.clip_grad_norm_(self.w, self.settings.clip)
@@ -633,8 +651,8 @@ class Bilevel(Stateful):
             behind = self._gradient(train, self.alpha)
         return [d - group["lr"] * (a - b) / (2 * reach) for d, a, b in zip(direct, ahead, behind, strict=True)]
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        logits = self.supernet(batch[0], batch=self.steps)
+    def _loss(self, batch: Batch, weights: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        logits = self.supernet(batch[0], batch=self.steps, weights=weights)
         return logits, F.cross_entropy(logits, batch[1])
 
     def _gradient(self, batch: Batch, parameters: list[nn.Parameter]) -> Sequence[Tensor]:
@@ -654,6 +672,30 @@ def _moved(parameters: Sequence[nn.Parameter], direction: Sequence[Tensor], by: 
         with torch.no_grad():
             for parameter, former in zip(parameters, before, strict=True):
                 parameter.copy_(former)
+
+
+@torch.no_grad()
+def distorted(weights: dict[str, Tensor], noise: str, scale: float) -> dict[str, Tensor]:
+    """SDARTS-RS (A.1.2; Chen & Hsieh, 2020): softmax(α) with noise added, clipped to [0, 1], and every row divided by
+    its sum; a row that is left with nothing becomes one-hot where it was largest.
+
+    weights: per cell type (edges, operations), rows sum to 1. The noise is "gaussian" with `scale` as its standard
+    deviation, as the paper says, or "uniform" in (-scale, scale), as in SDARTS. Draws from the global generator.
+    """
+    result = {}
+    for cell_type, rows in weights.items():
+        draws = torch.randn_like(rows) if noise == "gaussian" else 2 * torch.rand_like(rows) - 1
+        noisy = rows + scale * draws
+        clipped = noisy.clamp(0, 1)
+        sums = clipped.sum(dim=-1, keepdim=True)
+        largest = F.one_hot(noisy.argmax(dim=-1), noisy.shape[-1]).to(noisy.dtype)
+        result[cell_type] = torch.where(sums > 0, clipped / torch.where(sums > 0, sums, 1.0), largest)
+    return result
+
+
+def noise_scale(epoch: int, epochs: int) -> float:
+    """Of SDARTS-RS: grows linearly over the search, and stays in tuning, which is later, at its last value."""
+    return 0.03 + 0.27 * min(epoch, epochs - 1) / epochs
 
 
 def _endless(data: Data, batch_size: int, epoch: int) -> Iterator[Batch]:
@@ -868,6 +910,19 @@ def _score(judge: Judge, measured: Measurement, sign: int) -> Score:
 # ==== Sec. 4.2: selection (Algorithm 1; with topology Algorithm 2, A.3) =============================================
 
 
+def decide_edge(judge: Judge, criterion: str, cell_type: str, edge: int) -> dict[str, Any]:
+    """Algorithm 1: decide the edge for the strongest of its operations by this criterion; of equals, for the first.
+    Returns the decision, with the figures behind it."""
+    space = judge.supernet.space
+    candidates = [Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
+    scores = CRITERIA[criterion](judge, candidates)
+    best = candidates[max(range(len(scores)), key=lambda index: scores[index].rank)].operation
+    judge.supernet.decide(cell_type, edge, best)
+    names = space.operations[cell_type][edge]
+    measured = {names[each.operation]: score.measured for each, score in zip(candidates, scores, strict=True)}
+    return {"cell": cell_type, "edge": list(space.edges[edge]), "operation": names[best], "scores": measured}
+
+
 @dataclass(frozen=True)
 class SelectionSettings:
     """How an architecture is selected. The defaults are the paper's."""
@@ -903,8 +958,9 @@ class Selection(Stateful):
     def _rounds(self) -> list[list[Callable[[], dict[str, Any]]]]:
         """What is to be decided, in the order of the rounds."""
         shuffle = random.Random(self.seed).shuffle
+        decide_one = partial(decide_edge, self, self.settings.criterion)
         rounds = []
-        for index_of, decide in ((self.supernet.undecided, self._decide_edge), (self._crowded, self._decide_node)):
+        for index_of, decide in ((self.supernet.undecided, decide_one), (self._crowded, self._decide_node)):
             columns = []
             for cell_type in self.supernet.space.cell_types:
                 indices = index_of(cell_type)
@@ -935,17 +991,6 @@ class Selection(Stateful):
             **named("valid", tuned),
         }
 
-    def _decide_edge(self, cell_type: str, edge: int) -> dict[str, Any]:
-        """Algorithm 1: the strongest operation of an edge; of equals, the first."""
-        space = self.supernet.space
-        candidates = [Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
-        scores = CRITERIA[self.settings.criterion](self, candidates)
-        best = candidates[max(range(len(scores)), key=lambda index: scores[index].rank)].operation
-        self.supernet.decide(cell_type, edge, best)
-        names = space.operations[cell_type][edge]
-        measured = {names[each.operation]: score.measured for each, score in zip(candidates, scores, strict=True)}
-        return {"cell": cell_type, "edge": list(space.edges[edge]), "operation": names[best], "scores": measured}
-
     def _decide_node(self, cell_type: str, node: int) -> dict[str, Any]:
         """Algorithm 2, topology: the two input edges of a node whose removal hurts most; of equals, the first."""
         edges = self.supernet.inputs(cell_type, node)
@@ -975,6 +1020,96 @@ class Selection(Stateful):
     def tune(self, bilevel: Bilevel) -> None:
         for epoch in range(self.settings.tune_epochs):
             bilevel.epoch(self.train, self.valid, self.tuned + epoch)
+
+
+# ==== SGAS: decide during the search (Li et al., 2020; A.1.3) =======================================================
+
+
+class Sgas(Search):
+    """A search in which edges are decided one after another, most important first, so that its supernet ends as a
+    genotype. `settings.sgas` says by which criterion the operation of an edge is chosen: magnitude, or perturbation.
+
+    A round decides an edge of each cell type; where that gives a node two inputs, its other inputs are pruned. The
+    first round is after a fifth of the epochs and the others follow evenly: of 50 epochs on the DARTS space, after the
+    10th, 15th, ..., 45th. α trains from the start, as in the release of SGAS: with w alone trained before, as A.1.3 has
+    it, the first decision would be random. What is absent takes no memory, so batches grow with every round.
+    """
+
+    state = (*Search.state, "decisions")
+
+    def __init__(self, supernet: Supernet, settings: SearchSettings, train: Data, valid: Data):
+        super().__init__(supernet, settings, train, valid)
+        self.metric, self.seed = settings.sgas_metric, 0
+        rounds = sum(supernet.space.keeps(node) for node in supernet.space.nodes)
+        steps = [settings.epochs * (rounds + 4 * number) // (5 * rounds) for number in range(rounds)]
+        self.schedule = [max(epochs, 1) for epochs in steps]  # after how many epochs each round is
+        self.decisions: list[dict[str, Any]] = []
+
+    def rounds_due(self) -> int:
+        """The rounds that are due after the epochs that were done."""
+        return sum(epochs <= self.done for epochs in self.schedule)
+
+    def step(self) -> dict[str, Any]:
+        """One epoch and the rounds that are due after it. Returns its record, with the decisions."""
+        taken = self.rounds_due()
+        self.bilevel.batch_size = self.settings.batch_size + taken * self.settings.sgas_batch_growth
+        record = super().step()
+        decisions = []
+        for _ in range(taken, self.rounds_due()):
+            for cell_type in self.supernet.space.cell_types:
+                decisions += self._decide(cell_type)
+        self.decisions += decisions
+        return record | {"decisions": decisions}
+
+    def _decide(self, cell_type: str) -> list[dict[str, Any]]:
+        """Decide the best edge, and the inputs of its node if they are complete."""
+        supernet, space = self.supernet, self.supernet.space
+        scores = sgas_scores(supernet, cell_type)
+        edge = max(supernet.undecided(cell_type), key=lambda index: scores[index].rank)
+        decisions = [decide_edge(self, self.settings.sgas, cell_type, edge) | {"sgas": scores[edge].measured}]
+        node = space.edges[edge][1]
+        kept = [each for each in space.into(node) if each in supernet.decided(cell_type)]
+        others = [each for each in space.into(node) if each not in kept]
+        if others and len(kept) == space.keeps(node):
+            for each in others:
+                supernet.prune(cell_type, each)
+            measured = {str(space.edges[each][0]): scores[each].measured for each in space.into(node)}
+            inputs = [space.edges[each][0] for each in kept]
+            decisions.append({"cell": cell_type, "node": node, "inputs": inputs, "scores": measured})
+        return decisions
+
+    def measure(self) -> Measurement:
+        """How the supernet does on the validation images."""
+        return evaluate(self.supernet, self.valid, self.settings.eval_batch_size)
+
+
+@torch.no_grad()
+def sgas_scores(supernet: Supernet, cell_type: str) -> list[Score]:
+    """Criterion 1 of SGAS for every edge: importance x certainty, each brought to [0, 1] over all edges of the cell.
+
+    Importance is the share of softmax(α) on operations other than `none`; certainty is 1 - the entropy of these
+    operations' shares, divided by its greatest possible value. A factor that is the same on all edges is 1.
+    """
+    importances, certainties = [], []
+    rows = F.softmax(supernet.alpha[cell_type].double(), dim=-1).tolist()
+    for names, row in zip(supernet.space.operations[cell_type], rows, strict=True):
+        weights = [weight for name, weight in zip(names, row, strict=True) if name != "none"]
+        importance = sum(weights)
+        entropy = -sum(weight / importance * math.log(weight / importance) for weight in weights if weight > 0)
+        importances.append(importance)
+        certainties.append(1 - entropy / math.log(len(weights)) if len(weights) > 1 else 1.0)
+    products = [a * b for a, b in zip(_min_maxed(importances), _min_maxed(certainties), strict=True)]
+    return [
+        Score((product,), {"score": product, "importance": importance, "certainty": certainty})
+        for product, importance, certainty in zip(products, importances, certainties, strict=True)
+    ]
+
+
+def _min_maxed(values: Sequence[float]) -> list[float]:
+    least, most = min(values), max(values)
+    if most - least < 1e-9:  # equal but for rounding
+        return [1.0] * len(values)
+    return [(value - least) / (most - least) for value in values]
 
 
 # ==== Sec. 5: the discrete network ==================================================================================

@@ -74,7 +74,7 @@ def run(argv: Sequence[str] | None) -> None:
     device = runs.set_up(args)
     result = runs.Run(args.save, "network", settings, args.resume)
     if not result.finished:
-        train(result, genotype, how, args, device)
+        train(result, genotype, origin, how, args, device)
     last = result.records[-1]
     top5 = f" (top-5 {last['test_error_top5']:.2f}%)" if "test_error_top5" in last else ""
     print(f"network {args.save}: {how.epochs} epochs, test error {last['test_error']:.2f}%{top5}")
@@ -95,9 +95,10 @@ def summarise(genotype: runs.Architecture, how: RetrainSettings, dataset: str, i
 
 
 def train(
-    result: runs.Run, genotype: runs.Architecture, how: RetrainSettings, args: Namespace, device: torch.device
-) -> None:
-    """Take what is left of the training."""
+    result: runs.Run, genotype: runs.Architecture, origin: dict, how: RetrainSettings, args: Namespace,
+    device: torch.device,
+) -> None:  # fmt: skip
+    """Take what is left of the training. `origin`: what is known of the search and selection of the genotype."""
     settings = result.settings
     data = runs.load_run_data(settings, device, args.workers, how.cutout)
     runs.announce(settings | {"image_size": data.image_size, "device": device})
@@ -121,6 +122,7 @@ def train(
             "mean": data.train.mean.flatten().tolist(),
             "deviation": data.train.deviation.flatten().tolist(),
             "parameters": size,
+            "origin": {name: value for name, value in origin.items() if name != "decisions"},
         },
     )
 

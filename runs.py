@@ -64,12 +64,13 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "search": {
         "paper": {},
         "laptop": {"layers": 3, "channels": 8, "epochs": 12, "lr": 0.1, "alpha_lr": 3e-3, "limit": 2000},
-        "laptop digits": {"layers": 3, "epochs": 30, "alpha_lr": 3e-3},
+        "laptop digits": {"layers": 3, "epochs": 30, "alpha_lr": 3e-3, "sgas_metric": "loss"},
         "paper nb201": {"layers": 5, "epochs": 100},
         "laptop nb201": {
             "layers": 1, "epochs": 20, "lr": 0.05, "alpha_lr": 3e-3, "limit": 5000, "image_size": 16,
+            "sgas_metric": "loss",
         },
-        "laptop digits nb201": {"layers": 1, "epochs": 30, "alpha_lr": 3e-3},
+        "laptop digits nb201": {"layers": 1, "epochs": 30, "alpha_lr": 3e-3, "sgas_metric": "loss"},
     },
     "select": {
         "paper": {},
@@ -152,18 +153,23 @@ def positive(text: str) -> float:
     raise argparse.ArgumentTypeError(f"a number above 0 is needed, not {text!r}")
 
 
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """What a command computes on."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parser.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads")
+
+
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """The options that every command has, also those that start others."""
+    """What a command reads, and the preset."""
     parser.add_argument("--dataset", metavar="NAME|FOLDER", help=f"{', '.join(DATASETS)}, or a folder of images")
     parser.add_argument("--data", metavar="DIR", type=Path, help="where the named data sets lie or are downloaded to")
     parser.add_argument("--preset", choices=("paper", "laptop"), help="settings to start from")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-    parser.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads")
 
 
 def add_run_options(parser: argparse.ArgumentParser, save: str) -> None:
     """The options of a run."""
     add_data_options(parser)
+    add_machine_options(parser)
     parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--workers", type=whole(0), metavar="N", help="processes that read image files")
     parser.add_argument("--save", type=Path, default=Path(save), metavar="FILE", help=f"result, {save} by default")
@@ -713,6 +719,17 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     return content
 
 
+def load_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a log. Raises UserError if there is none."""
+    try:
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the log {path}: {error}") from None
+    if not records or not all(isinstance(record, dict) for record in records):
+        raise UserError(f"{path} is not a log")
+    return records
+
+
 KINDS = ("supernet", "selection", "network")
 FIELDS = {"schema", "kind", "settings", "finished", "records", "state"}
 
@@ -798,7 +815,7 @@ class Run:
         drawn = -math.inf
         with tqdm(total=task.total, initial=task.done, unit=unit) as bar:
             while not self.finished:
-                if task.done < task.total:  # else only the result is missing
+                if task.done < task.total:  # else only the result is missing, or there was nothing to do
                     self._step(task)
                 self.finished = task.done >= task.total
                 if self.finished:
@@ -807,7 +824,8 @@ class Run:
                 if self.finished or time.monotonic() - drawn > 10:
                     save_picture(self.picture, lambda figure: draw(figure, self.records))
                     drawn = time.monotonic()
-                bar.set_postfix_str(show(self.records[-1]))
+                if self.records:
+                    bar.set_postfix_str(show(self.records[-1]))
                 bar.update(task.done - bar.n)
 
     def _step(self, task: Task) -> None:
@@ -1022,6 +1040,9 @@ def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, fo
     else:
         figure.set_size_inches(8, 4)
         axes = figure.subplots()
+    if not records:  # everything was decided during the search
+        axes.axis("off")
+        return
     rounds = [record["round"] for record in records]
     axes.plot(rounds, [record["valid_accuracy"] for record in records], color=BLUE, marker="o", label="after tuning")
     dips = [record["discretised_accuracy"] for record in records]
@@ -1100,29 +1121,42 @@ def draw_retraining(figure: Figure, records: list[dict[str, Any]], title: str) -
         axes.legend()
 
 
-def draw_trajectories(figure: Figure, points: list[dict[str, Any]], average: dict[str, float]) -> None:
-    """Fig. 4 and 8: the true test error of what each method selects after so many epochs of the search; a panel for
-    each data set, mean and standard deviation over the seeds, and the average of all architectures."""
-    figure.set_size_inches(10, 3.9)  # small, so that its text can be read where it is shown
-    looks = ((RED, "s", ":"), (ORANGE, "^", "--"), (BLUE, "o", "-"))
+AXES = {
+    "epoch": "epoch of the search",
+    "round": "round of the selection",
+    "tune_epochs": "epochs of tuning per round",
+    "test_error": "true test error (%)",
+    "valid_accuracy": "validation accuracy (%)",
+}
+
+
+def draw_trajectories(
+    figure: Figure, points: list[dict[str, Any]], panels: dict[str, float | None], x: str, y: str
+) -> None:
+    """Fig. 4, 6, 8 and 9: a quantity `y` of AXES over `x`, by method, mean and standard deviation over the seeds; a
+    panel for each data set or space, with the average of all architectures if it is known."""
+    figure.set_size_inches(3 + 2.4 * len(panels), 3.9)  # small, so that its text can be read where it is shown
+    looks = ((RED, "s", ":"), (ORANGE, "^", "--"), (BLUE, "o", "-"), (GREY, "v", "-."))
     names = list(dict.fromkeys(point["method"] for point in points))
     seeds = len({point["seed"] for point in points})
-    for axes, (dataset, of_all) in zip(figure.subplots(1, len(average)), average.items(), strict=True):
-        for name, (colour, marker, style) in zip(names, looks, strict=False):
-            errors: dict[int, list[float]] = {}
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (panel, of_all) in zip(places, panels.items(), strict=True):
+        for name, (colour, marker, style) in zip(names, itertools.cycle(looks), strict=False):
+            values: dict[int, list[float]] = {}
             for point in points:
-                if point["method"] == name:
-                    errors.setdefault(point["epoch"], []).append(point["test_error"][dataset])
-            epochs = sorted(errors)
-            several = [errors[epoch] for epoch in epochs]
+                if point["method"] == name and panel in point[y]:
+                    values.setdefault(point[x], []).append(point[y][panel])
+            at = sorted(values)
+            several = [values[each] for each in at]
             means = np.array([np.mean(each) for each in several])
             deviations = np.array([np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in several])
-            axes.plot(epochs, means, color=colour, marker=marker, linestyle=style, label=name)
-            axes.fill_between(epochs, means - deviations, means + deviations, color=colour, alpha=0.15, linewidth=0)
-        axes.axhline(of_all, color=GREY, linestyle="-.", linewidth=1, label="average of all architectures")
-        axes.set_title(dataset)
-        axes.set_xlabel("epoch of the search")
+            axes.plot(at, means, color=colour, marker=marker, linestyle=style, label=name)
+            axes.fill_between(at, means - deviations, means + deviations, color=colour, alpha=0.15, linewidth=0)
+        if of_all is not None:
+            axes.axhline(of_all, color=GREY, linestyle="-.", linewidth=1, label="average of all architectures")
+        axes.set_title(panel)
+        axes.set_xlabel(AXES[x])
         axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.axes[0].set_ylabel("true test error (%)")
+    figure.axes[0].set_ylabel(AXES[y])
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed", fontsize=10)

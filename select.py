@@ -108,17 +108,21 @@ def select(
     runs.load_state(supernet, checkpoint["state"]["bilevel"]["supernet"], args.ckpt)
     train, valid = data.halves(trained["seed"])
     selection = Selection(supernet, search, how, train, valid)
+    selection.decisions += checkpoint["state"].get("decisions", [])  # of SGAS
 
     runs.announce(settings | {"image_size": data.image_size, "device": device})
     if not checkpoint["finished"]:
         trained_for = checkpoint["records"][-1]["epoch"]
         print(f"note: {args.ckpt} is the supernet after {trained_for} of {search.epochs} epochs", file=sys.stderr)
     trained_on = selection.total * how.tune_epochs * search.passes * len(train)
-    masks = sum(len(space.candidates(kind, edge)) for kind in space.cell_types for edge in range(len(space.edges)))
+    masks = sum(len(space.candidates(kind, edge)) for kind in space.cell_types for edge in supernet.undecided(kind))
     runs.warn_if_long(
         device, settings["preset"], lambda: runs.seconds_needed(supernet, data, trained_on, masks * len(valid))
     )
     title = f"{space.name}, {how.criterion}" + (f" by {how.metric}" if how.criterion != "magnitude" else "")
+    if not selection.total:
+        print(f"note: all edges of {args.ckpt} were decided during the search; none is left to select", file=sys.stderr)
+        title = f"{space.name}, SGAS by {search.sgas}"
 
     def complete(records: list[dict]) -> None:
         found = supernet.genotype()
@@ -132,7 +136,11 @@ def select(
                 "channels": data.channels,
                 "search": trained,
                 "supernet_accuracy": checkpoint["records"][-1]["valid_accuracy"],
-                "valid_accuracy": records[-1]["valid_accuracy"],
+                "valid_accuracy": records[-1]["valid_accuracy"] if records else selection.measure().accuracy,
+                "seconds": {
+                    name: round(sum(record["seconds"] for record in of), 3)
+                    for name, of in (("search", checkpoint["records"]), ("selection", records))
+                },
                 **written,
                 "decisions": selection.decisions,
             },

@@ -1,7 +1,9 @@
-"""Train a supernet: bilevel (DARTS, first or second order) or with α fixed at zero (Sec. 6.3 of the paper).
+"""Train a supernet: DARTS (first or second order), SDARTS-RS, SGAS, or with α fixed at zero (Sec. 6.3 of the paper).
 
     python train_search.py --space s2                               # embedded digits, minutes on a laptop
     python train_search.py --space s2 --alpha fixed
+    python train_search.py --space s2 --noise gaussian              # SDARTS-RS
+    python train_search.py --space s2 --sgas perturbation           # SGAS+PT, which decides the edges as it goes
     python train_search.py --space s2 --dataset cifar10             # the paper's setting: use a GPU
     python train_search.py --space darts --dataset my_images --preset laptop --save mine.pt
     python train_search.py --space nb201 --dataset my_images --preset laptop --keep-every 5
@@ -20,7 +22,7 @@ import torch
 
 import runs
 from genotypes import SPACES
-from ptnas import Search, SearchSettings, Supernet
+from ptnas import Search, SearchSettings, Sgas, Supernet
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
@@ -28,6 +30,12 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--space", required=True, choices=tuple(SPACES))
     parser.add_argument("--alpha", choices=("bilevel", "fixed"), help="bilevel by default")
     parser.add_argument("--order", type=int, choices=(1, 2), help="of the α gradient, 1 by default")
+    parser.add_argument(
+        "--noise", choices=("none", "gaussian", "uniform"), help="SDARTS-RS: noise on softmax(α) while w is trained"
+    )
+    parser.add_argument(
+        "--sgas", choices=("none", "magnitude", "perturbation"), help="SGAS: decide edges during the search, by this"
+    )
     parser.add_argument("--alpha-lr", type=runs.positive, metavar="X", help="learning rate of α")
     parser.add_argument(
         "--keep-every", type=runs.whole(1), metavar="N", help="keep supernet.epochNNN.pt every N epochs"
@@ -44,12 +52,14 @@ def run(argv: Sequence[str] | None) -> None:
         raise runs.UserError("imagenet is for retraining; search on one of the others or on a folder of images")
     space = SPACES[args.space]
     preset, values = runs.preset("search", args.preset, dataset, args.space)
-    flags = ("layers", "channels", "epochs", "batch_size", "lr", "alpha", "order", "alpha_lr", "limit", "image_size")
-    values = runs.overridden(values, args, *flags)
+    flags = ("layers", "channels", "epochs", "batch_size", "lr", "alpha", "order", "alpha_lr", "noise", "sgas")
+    values = runs.overridden(values, args, *flags, "limit", "image_size")
     limit, image_size = values.pop("limit", None), values.pop("image_size", None)
     search = SearchSettings(**values)
     if space.family == "darts" and search.layers < 3:
         raise runs.UserError("argument --layers: a supernet with both kinds of cell needs 3 cells at least")
+    if search.sgas != "none" and search.alpha == "fixed":
+        raise runs.UserError(f"--sgas {search.sgas} orders the edges by α, and --alpha fixed keeps it at 0")
     settings = {
         "space": args.space,
         "dataset": runs.dataset_name(dataset),
@@ -80,8 +90,9 @@ def train(result: runs.Run, search: SearchSettings, args: Namespace, device: tor
     )
     trained, evaluated = (search.epochs * count for count in (search.passes * len(halves[0]), len(halves[1])))
     runs.warn_if_long(device, settings["preset"], lambda: runs.seconds_needed(supernet, data, trained, evaluated))
+    kind = Search if search.sgas == "none" else Sgas
     result.loop(
-        Search(supernet.to(device), search, *halves),
+        kind(supernet.to(device), search, *halves),
         "epoch",
         show=lambda record: f"validation accuracy {record['valid_accuracy']:.2f}%",
         draw=lambda figure, records: runs.draw_search(figure, records, space),
