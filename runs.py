@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -813,7 +813,7 @@ class Run:
             load_state(task, self.state, self.checkpoint)
         write(self.log, lambda file: file.writelines(json.dumps(record) + "\n" for record in self.records), "w")
         drawn = -math.inf
-        with tqdm(total=task.total, initial=task.done, unit=unit) as bar:
+        with tqdm(total=task.total, initial=task.done, unit=unit, disable=not task.total) as bar:
             while not self.finished:
                 if task.done < task.total:  # else only the result is missing, or there was nothing to do
                     self._step(task)
@@ -989,7 +989,7 @@ def save_picture(path: Path, draw: Callable[[Figure], None]) -> None:
 
 def draw_search(figure: Figure, records: list[dict[str, Any]], space: Space) -> None:
     """Validation accuracy and the mean softmax gap α_skip - α_conv, the axes of Fig. 3, per epoch; below them the
-    weights of every edge now."""
+    weights of every edge now, and in red what SGAS has decided."""
     count = len(space.cell_types)
     figure.set_size_inches(9, 4 + 2 * count)
     top, *maps = figure.subplots(1 + count, 1, height_ratios=[2] + [1] * count)
@@ -1007,6 +1007,8 @@ def draw_search(figure: Figure, records: list[dict[str, Any]], space: Space) -> 
     edges = [f"{source}→{node}" for source, node in space.edges]
     for axes, (cell_type, rows) in zip(maps, records[-1]["weights"].items(), strict=True):
         _draw_weights(axes, rows, space.operations[cell_type], edges)
+        for made in (made for record in records for made in record.get("decisions", ()) if made["cell"] == cell_type):
+            _mark_decision(axes, made, space, cell_type)
         axes.set_title(f"softmax(α), {CELL_NAMES[cell_type]}", fontsize=10)
         axes.set_xlabel("edge (input node→output node)", fontsize=8)
 
@@ -1027,22 +1029,34 @@ def _draw_weights(axes: Axes, rows: list[list[float]], names: Sequence[Sequence[
             axes.text(edge, operation, f"{name}{weight:.3f}", ha="center", va="center", fontsize=size, color=colour)
 
 
+def _mark_decision(axes: Axes, made: dict[str, Any], space: Space, cell_type: str) -> None:
+    """Frame the operation that an edge was decided for; strike through the inputs that a node lost."""
+    if "edge" in made:
+        edge = space.edges.index(tuple(made["edge"]))
+        operation = space.operations[cell_type][edge].index(made["operation"])
+        axes.add_patch(Rectangle((edge - 0.46, operation - 0.44), 0.92, 0.88, fill=False, edgecolor=RED, linewidth=2))
+    else:
+        for edge in space.into(made["node"]):
+            if space.edges[edge][0] not in made["inputs"]:
+                axes.axvline(edge, color=RED, linewidth=1, linestyle=":")
+
+
 def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, found: Architecture | None) -> None:
     """The chosen cells, once they are (Fig. 5), and validation accuracy over the rounds of the selection (Fig. 6)."""
     figure.suptitle(title)
+    top = bottom = figure
     if found:
-        figure.set_size_inches(1 + 7 * len(found.cells), 8)
-        top, bottom = figure.subfigures(2, 1, height_ratios=[2, 1])
+        figure.set_size_inches(1 + 7 * len(found.cells), 8 if records else 5.5)
+        if records:
+            top, bottom = figure.subfigures(2, 1, height_ratios=[2, 1])
         places = top.subplots(1, len(found.cells), squeeze=False).flat
         for axes, (cell_type, cell) in zip(places, found.cells.items(), strict=True):
             draw_cell(axes, cell, CELL_NAMES[cell_type])
-        axes = bottom.subplots()
+        if not records:  # everything was decided during the search
+            return
     else:
         figure.set_size_inches(8, 4)
-        axes = figure.subplots()
-    if not records:  # everything was decided during the search
-        axes.axis("off")
-        return
+    axes = bottom.subplots()
     rounds = [record["round"] for record in records]
     axes.plot(rounds, [record["valid_accuracy"] for record in records], color=BLUE, marker="o", label="after tuning")
     dips = [record["discretised_accuracy"] for record in records]

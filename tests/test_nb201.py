@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import runs
-from genotypes import PUBLISHED, SPACES, Arch
+from genotypes import SPACES, Arch
 from runs import UserError, load_benchmark
 from tests.conftest import load_script
 
@@ -215,7 +215,7 @@ def test_fig4_and_table4_share_their_runs_and_compute_nothing_twice(tmp_path, be
     assert len(in_process) == 4 + 3 * 2 * 2, "three methods, two seeds, two snapshots"
     points = json.loads((tmp_path / "fig4.json").read_text())["points"]
     keys = {(point["method"], point["seed"], point["epoch"]) for point in points}
-    assert keys == set(itertools.product(ANALYZE.METHODS, (0, 1), (1, 2)))
+    assert keys == set(itertools.product(ANALYZE.OF_SECTION_6, (0, 1), (1, 2)))
     with Image.open(tmp_path / "fig4.png") as image:
         assert len(image.convert("RGB").getcolors(10**6)) > 50, "not blank"
     assert ANALYZE.main(["table4", *flags]) == 0
@@ -223,18 +223,20 @@ def test_fig4_and_table4_share_their_runs_and_compute_nothing_twice(tmp_path, be
     assert len(in_process) == 16
     table = json.loads((tmp_path / "table4.json").read_text())["nb201"]
     test_errors = {(each["method"], each["seed"]): each["test_error"] for each in table}
-    for name, method in ANALYZE.METHODS.items():
+    for name in ANALYZE.OF_SECTION_6:
+        method = ANALYZE.METHODS[name]
         for seed in (0, 1):
-            saved = json.loads((tmp_path / f"nb201-{method.alpha}-{seed}.{method.criterion}.json").read_text())
+            path = tmp_path / f"nb201-digits-{method.alpha}-{seed}.{method.selection}.json"
+            saved = json.loads(path.read_text())
             assert test_errors[name, seed] == saved["test_error"]
             assert (saved["search"]["alpha"], saved["criterion"]) == (method.alpha, method.criterion)
             assert saved["seed"] == saved["search"]["seed"] == seed
-    (tmp_path / "nb201-fixed-1.perturbation.json").unlink()
+    (tmp_path / "nb201-digits-fixed-1.perturbation.json").unlink()
     assert ANALYZE.main(["table4", *flags]) == 0
     assert len(in_process) == 17, "what is missing is computed again"
     assert ANALYZE.main(["fig4", *flags, "--keep-every", "3", "--epochs", "4"]) == 2, "settings were changed"
     capsys.readouterr()
-    shutil.copy(tmp_path / "nb201-fixed-0.pt", tmp_path / "nb201-fixed-1.pt")
+    shutil.copy(tmp_path / "nb201-digits-fixed-0.pt", tmp_path / "nb201-digits-fixed-1.pt")
     assert ANALYZE.main(["table4", *flags]) == 2
     assert "was begun with supernet" in capsys.readouterr().err, "no stale result"
     shutil.rmtree(tmp_path)
@@ -266,16 +268,16 @@ def test_fig4_says_which_snapshots_are_missing(tmp_path, benchmark, in_process, 
     flags += ["--method", "DARTS", "--tune-epochs", "0"]
     assert ANALYZE.main(["table4", *flags]) == 0
     assert ANALYZE.main(["fig4", *flags, "--keep-every", "1"]) == 2
-    assert "no nb201-bilevel-0.epoch001.pt" in capsys.readouterr().err
+    assert "no nb201-digits-bilevel-0.epoch001.pt" in capsys.readouterr().err
 
 
 def test_table4_as_a_command_of_its_own(tmp_path, benchmark, capsys):
     flags = ["--benchmark", str(benchmark), "--seeds", "7", *SMALL, "--tune-epochs", "0", "--folder", str(tmp_path)]
     assert ANALYZE.main(["table4", "--method", "DARTS+PT (fix α)", "--jobs", "2", *flags]) == 0
-    found = json.loads((tmp_path / "nb201-fixed-7.perturbation.json").read_text())
+    found = json.loads((tmp_path / "nb201-digits-fixed-7.perturbation.json").read_text())
     assert f"| DARTS+PT (fix α) | 6.20 | {found['test_error']['cifar10']:.2f} |" in capsys.readouterr().out
     assert set(json.loads((tmp_path / "commands.json").read_text())) == {
-        "nb201-fixed-7.pt", "nb201-fixed-7.perturbation.json"
+        "nb201-digits-fixed-7.pt", "nb201-digits-fixed-7.perturbation.json"
     }  # fmt: skip
 
 
@@ -283,23 +285,3 @@ def test_luck_is_the_chance_of_a_mean_as_low():
     assert ANALYZE.luck([1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 4, abs=0.02)
     assert ANALYZE.luck([1.0, 1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 16, abs=0.01)
     assert ANALYZE.luck([4.0, 4.0], [1.0, 2.0, 3.0, 4.0], draws=100) == 1.0
-
-
-def test_the_darts_row_of_table4_is_collected_from_what_is_saved(tmp_path):
-    genotypes = {name: PUBLISHED[name] for name in ("DARTS_V1", "DARTS_V2")}
-    for name, genotype in genotypes.items():
-        how = {"schema": 1, "space": "darts+none", "criterion": "magnitude", "search": {"alpha": "bilevel"}}
-        how |= {"dataset": "cifar10", "data": None, "preset": "paper", "image_size": 32, "text": str(genotype)}
-        how |= {"genotype": genotype.to_json(), "tune_epochs": 5 if name == "DARTS_V2" else 0}  # PT-Mag is another
-        (tmp_path / f"{name}.json").write_text(json.dumps(how))
-    for number, content in enumerate(("{", "[1]", '{"space": "darts"}', json.dumps({"space": "darts", "arch": 3}))):
-        (tmp_path / f"damaged{number}.json").write_text(content)
-    text, other = (str(genotype) for genotype in genotypes.values())
-    networks = [("cifar10", "paper", text), ("cifar10", "paper", other), ("digits", "paper", text)]
-    for number, (dataset, preset, genotype) in enumerate([*networks, ("cifar10", "laptop", text)]):
-        settings = {"dataset": dataset, "preset": preset, "genotype": genotype}
-        records = [{"test_error": 2.5 + number}]
-        content = {"schema": 1, "kind": "network", "settings": settings, "finished": True, "records": records}
-        torch.save({**content, "state": {}}, tmp_path / f"network{number}.pt")
-    (tmp_path / "other.pt").write_bytes(b"nothing")
-    assert ANALYZE.darts_space_errors(tmp_path) == {"DARTS": [2.5], "DARTS+PT": [], "DARTS+PT (fix α)": []}
