@@ -281,6 +281,25 @@ def test_table4_as_a_command_of_its_own(tmp_path, benchmark, capsys):
     }  # fmt: skip
 
 
+def test_all_eight_methods_share_five_searches(tmp_path, benchmark, in_process, capsys):
+    flags = ["table4", "--method", "all", "--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--tune-epochs", "1"]
+    assert ANALYZE.main([*flags, "--folder", str(tmp_path)]) == 0
+    assert len(in_process) == 5 + 8
+    out = capsys.readouterr().out
+    assert "| SGAS+PT | - |" in out
+    assert "| DARTS | 45.70 |" in out
+    errors = {
+        each["method"]: each["test_error"] for each in json.loads((tmp_path / "table4.json").read_text())["nb201"]
+    }
+    assert errors.keys() == ANALYZE.METHODS.keys()
+    for name, method in ANALYZE.METHODS.items():
+        found = json.loads((tmp_path / f"nb201-digits-{method.search}-0.{method.selection}.json").read_text())
+        assert tuple(found["search"][key] for key in ("alpha", "noise", "sgas")) == method[:3]
+        assert errors[name] == found["test_error"]
+        assert ANALYZE.method_of(found) == name
+        assert len([made for made in found["decisions"] if "edge" in made]) == 6, "SGAS too decides all six edges"
+
+
 def test_luck_is_the_chance_of_a_mean_as_low():
     assert ANALYZE.luck([1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 4, abs=0.02)
     assert ANALYZE.luck([1.0, 1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 16, abs=0.01)
