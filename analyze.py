@@ -88,7 +88,7 @@ def method_of(origin: dict[str, Any]) -> str | None:
 
 class Study:
     """The runs behind a figure: their folder, and in `commands.json` the command that made each result, with the
-    fingerprint of the supernet that it read. Only one study at a time can work in a folder."""
+    fingerprint of the file that it read. Only one study at a time can work in a folder."""
 
     def __init__(self, folder: Path, jobs: int, threads: int | None):
         self.folder, self.jobs, self.failed = folder, jobs, False
@@ -102,7 +102,7 @@ class Study:
 
     def run(self, wanted: dict[Path, list[str]], source: Callable[[Path], Path] | None = None) -> None:
         """Run the commands, by the result that each writes, that have not been run yet, `jobs` at a time. `source` is
-        what a result was made from."""
+        the file that a result was made from."""
 
         def entry(save: Path) -> str:
             return shlex.join(wanted[save]) + (f"  # {runs.fingerprint(source(save))}" if source else "")
@@ -162,7 +162,7 @@ def searched(args: Namespace, study: Study, spaces: Sequence[str], *more: str) -
     names = ("epochs", "batch_size", "channels", "layers", "image_size", "limit", "lr")
     options += [(f"--{name.replace('_', '-')}", getattr(args, name)) for name in names]
     given = [text for name, value in options if value is not None for text in (name, str(value))]
-    dataset = Path(args.dataset or "digits").name
+    dataset = Path(args.dataset or "digits").absolute().name
     supernets, commands = {}, {}
     for space in spaces:
         for method in (METHODS[name] for name in args.method):
