@@ -22,7 +22,7 @@ import shlex
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -71,13 +71,14 @@ OF_SECTION_6 = ("DARTS", "DARTS+PT", "DARTS+PT (fix α)")  # the columns of Tabl
 def method_of(origin: dict[str, Any]) -> str | None:
     """The method by which an architecture was found, from what select.py says of it."""
     search, tuned = origin["search"], origin["tune_epochs"] > 0
+    noise, sgas = search.get("noise", "none"), search.get("sgas", "none")
     for name, method in METHODS.items():
-        trained = (search["alpha"], search["noise"], search["sgas"]) == method[:3]
+        trained = (search["alpha"], noise.replace("uniform", "gaussian"), sgas)
         selected = origin["criterion"] == method.criterion
         if method.criterion == "magnitude":
             selected = selected and tuned == method.tuned
-        if trained and (selected or method.sgas != "none"):
-            return name
+        if trained == (method.alpha, method.noise, method.sgas) and (selected or method.sgas != "none"):
+            return name + (", uniform" if noise == "uniform" else "")
     return None
 
 
@@ -183,6 +184,16 @@ class Point(NamedTuple):
     supernet: Path
 
 
+def points_on(args: Namespace, supernets: dict[tuple[str, str, int], Path]) -> list[Point]:
+    """Every method asked for at the supernets that are its own."""
+    return [
+        Point(name, seed, supernet)
+        for name in args.method
+        for (_, search, seed), supernet in supernets.items()
+        if search == METHODS[name].search
+    ]
+
+
 def selected(study: Study, points: Sequence[Point], options: Sequence[str], tune_epochs: int | None) -> list[Path]:
     """The architectures that are selected at these points."""
     saves, commands, sources = [], {}, {}
@@ -212,22 +223,22 @@ def retrained(args: Namespace, study: Study, architectures: dict[Path, int]) -> 
 def run_methods(args: Namespace, spaces: Sequence[str]) -> None:
     """Search, select and retrain by the methods asked for."""
     study = Study(args.folder, args.jobs, args.threads)
-    supernets = searched(args, study, spaces)
-    each = [(name, space, seed) for space in spaces for name in args.method for seed in args.seeds]
-    points = [Point(name, seed, supernets[space, METHODS[name].search, seed]) for name, space, seed in each]
+    points = points_on(args, searched(args, study, spaces))
     saves = selected(study, points, ("--device", args.device), args.tune_epochs)
     retrained(args, study, {save: point.seed for save, point in zip(saves, points, strict=True)})
 
 
 class Result(NamedTuple):
-    """A network that was trained from an architecture that was searched for. `setting` is all that networks must have
-    in common to be compared, except for the space and the method."""
+    """A network that was trained from an architecture that was searched for."""
 
     method: str
     space: str
     dataset: str
-    setting: str
-    paper: bool  # whether search and training had the preset of the paper
+    setting: str  # in words, what matters most of what networks must have in common to be compared
+    same: str  # all of it, apart from the space and from how long the supernet was tuned
+    tune_epochs: int  # 0 where nothing was tuned
+    seed: int
+    paper: bool  # whether search, selection and training had the preset of the paper
     test_error: float  # percent
     test_error_top5: float | None
     parameters: int
@@ -235,26 +246,41 @@ class Result(NamedTuple):
 
 
 def saved_results(folder: Path) -> list[Result]:
-    """What the finished networks in a folder say. Other files, damaged ones too, are passed over."""
-    results = []
-    for path in sorted(folder.glob("*.pt")):
+    """What the finished networks in a folder say, by seed; of several in everything alike, the latest. Other files,
+    damaged ones too, are passed over."""
+    results = {}
+    for path in sorted(folder.glob("*.pt"), key=lambda path: path.stat().st_mtime):
         with contextlib.suppress(runs.UserError, KeyError, TypeError, IndexError):
             network = runs.load_checkpoint(path, "network")
             origin, how, last = network["origin"], network["settings"], network["records"][-1]
-            method = method_of(origin)
+            method, search = method_of(origin), origin["search"]
             if method and network["finished"]:
-                results.append(
-                    Result(
-                        method, origin["space"], how["dataset"], _setting(origin, how),
-                        origin["preset"] == how["preset"] == "paper",
-                        last["test_error"], last.get("test_error_top5"), network["parameters"], origin["seconds"],
-                    )
-                )  # fmt: skip
-    return results
+                each = Result(
+                    method,
+                    origin["space"],
+                    how["dataset"],
+                    in_words(search, how),
+                    json.dumps([_common(search), origin["dataset"], origin["metric"], _common(how)], sort_keys=True),
+                    0 if search.get("sgas", "none") != "none" else origin["tune_epochs"],
+                    how["seed"],
+                    search["preset"] == origin["preset"] == how["preset"] == "paper",
+                    last["test_error"],
+                    last.get("test_error_top5"),
+                    network["parameters"],
+                    origin["seconds"],
+                )
+                results[each.method, each.space, each.same, each.tune_epochs, each.seed, search["seed"]] = each
+    return sorted(results.values(), key=lambda each: each.seed)
 
 
-def _setting(origin: dict[str, Any], how: dict[str, Any]) -> str:
-    search = origin["search"]
+def _common(settings: dict[str, Any]) -> dict[str, Any]:
+    """What networks must have in common of these settings of a search or a training."""
+    own = ("space", "data", "seed", "alpha", "noise", "sgas", "genotype")
+    return {name: value for name, value in settings.items() if name not in own}
+
+
+def in_words(search: dict[str, Any], how: dict[str, Any]) -> str:
+    """The setting of a search and of a training."""
     parts = [Path(how["dataset"]).name, f"{how['preset']} preset"]
     if how["image_size"]:
         parts.append(f"{how['image_size']}x{how['image_size']} pixels")
@@ -262,6 +288,18 @@ def _setting(origin: dict[str, Any], how: dict[str, Any]) -> str:
         images = f" of {of['limit']} images" if of["limit"] else ""
         parts.append(f"{verb}: {of['layers']} cells, C={of['channels']}, {of['epochs']} epochs{images}")
     return ", ".join(parts)
+
+
+def comparable(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
+    """The results in groups that can be compared, each with its setting in words. What was not tuned stands in every
+    group of its setting."""
+    groups = []
+    for same in dict.fromkeys(each.same for each in results):
+        alike = [each for each in results if each.same == same]
+        for tuning in sorted({each.tune_epochs for each in alike} - {0}) or [0]:
+            words = alike[0].setting + (f", tuning: {tuning} epochs" if tuning else "")
+            groups.append((words, [each for each in alike if each.tune_epochs in (0, tuning)]))
+    return groups
 
 
 def spread(values: Sequence[float]) -> str:
@@ -280,7 +318,7 @@ def span(seconds: float) -> str:
 # Retrained networks: Tables 2, 3 and 5
 # ============================================================================================================
 
-# Table 2, DARTS+PT-Mag of Sec. 6.2 and fixed α of Table 4: test error in percent on CIFAR-10 as mean and standard
+# Table 2, for DARTS+PT-Mag Sec. 6.2 and for fixed α Table 4: test error in percent on CIFAR-10 as mean and standard
 # deviation and of the best, millions of parameters, GPU days of search and selection
 TABLE_2 = {
     "DARTS": ("3.00 ± 0.14", "-", 3.3, 0.4),
@@ -313,31 +351,31 @@ def table2(args: Namespace) -> None:
     """Table 2: all methods on the DARTS space, and Table 5: their architectures on ImageNet, from saved results"""
     if args.run:
         run_methods(args, [args.space])
-    results = [each for each in saved_results(args.folder) if each.space in ("darts", "darts+none")]
-    results = [each for each in results if each.method in args.method]
-    transferred = [each for each in results if each.dataset == "imagenet"]
-    for setting, group in _grouped(results, transferred, args.folder, "the DARTS space"):
-        print(f"\nTable 2: test error (%) on the DARTS space; here: {setting}\n")
-        print(
-            "| | paper | best | M parameters | GPU days | here | best | by seed | M parameters | search | selection |"
-        )
-        print("|---|---|---|---|---|---|---|---|---|---|---|")
-        for name, of_paper in TABLE_2.items():
-            own = [each for each in group if each.method == name]
-            if own:
-                errors = [each.test_error for each in own]
-                size = mean(each.parameters for each in own) / 1e6
-                costs = [span(mean(each.seconds[part] for each in own)) for part in ("search", "selection")]
-                row = (*of_paper, spread(errors), f"{min(errors):.2f}", by_seed(errors), f"{size:.3f}", *costs)
-                print(f"| {name} | {' | '.join(map(str, row))} |")
-    if transferred:
-        print("\nTable 5: test error (%) on ImageNet\n")
+    results = collected(args.folder, [args.space], args.method)
+    for setting, group in comparable([each for each in results if each.dataset != "imagenet"]):
+        print(f"\nTable 2: test error (%) on the space {args.space}; here: {setting}\n")
+        print("| | paper, CIFAR-10 | best | M parameters | GPU days | here | best | by seed ", end="")
+        print("| M parameters | search | selection |\n" + 11 * "|---" + "|")
+        for name, own in by_method(group):
+            errors = [each.test_error for each in own]
+            size = mean(each.parameters for each in own) / 1e6
+            costs = [span(mean(each.seconds[part] for each in own)) for part in ("search", "selection")]
+            row = [
+                *TABLE_2.get(name, 4 * "-"),
+                spread(errors),
+                f"{min(errors):.2f}",
+                by_seed(errors),
+                f"{size:.3f}",
+                *costs,
+            ]
+            print(f"| {name} | {' | '.join(map(str, row))} |")
+    for setting, group in comparable([each for each in results if each.dataset == "imagenet"]):
+        print(f"\nTable 5: test error (%) on ImageNet; here: {setting}\n")
         print("| | paper: top-1, top-5, M parameters | here: top-1 | top-5 | M parameters |\n|---|---|---|---|---|")
-    for name in dict.fromkeys(each.method for each in transferred):
-        own = [each for each in transferred if each.method == name]
-        errors = [spread([each.test_error for each in own]), spread([each.test_error_top5 for each in own])]
-        of_paper = ", ".join(map(str, TABLE_5.get(name, ("-",))))
-        print(f"| {name} | {of_paper} | {' | '.join(errors)} | {mean(each.parameters for each in own) / 1e6:.1f} |")
+        for name, own in by_method(group):
+            errors = [spread([each.test_error for each in own]), spread([each.test_error_top5 for each in own])]
+            of_paper = ", ".join(map(str, TABLE_5.get(name, "-")))
+            print(f"| {name} | {of_paper} | {' | '.join(errors)} | {mean(each.parameters for each in own) / 1e6:.1f} |")
     write_results(args.folder / "table2.json", results)
 
 
@@ -345,35 +383,39 @@ def table3(args: Namespace) -> None:
     """Table 3: DARTS, DARTS+PT and DARTS+PT (fix α) on S1-S4, from saved results"""
     if args.run:
         run_methods(args, args.space)
-    results = [each for each in saved_results(args.folder) if each.space in ("s1", "s2", "s3", "s4")]
-    results = [each for each in results if each.space in args.space and each.method in args.method]
-    for setting, group in _grouped(results, [], args.folder, ", ".join(args.space)):
+    results = collected(args.folder, args.space, args.method)
+    for setting, group in comparable(results):
         print(f"\nTable 3: test error (%) on {setting}\n")
         print("|" + "".join(f" | {name}, paper | here | by seed" for name in args.method) + " |")
         print("|---" * (1 + 3 * len(args.method)) + "|")
+        of_paper = TABLE_3.get(group[0].dataset, {})
         for space in args.space:
             cells = []
             for name in args.method:
+                known = space in of_paper and name in OF_SECTION_6
+                cells.append(f"{of_paper[space][OF_SECTION_6.index(name)]:.2f}" if known else "-")
                 own = [each.test_error for each in group if (each.space, each.method) == (space, name)]
-                of_paper = TABLE_3.get(group[0].dataset, {}).get(space)
-                known = of_paper and name in OF_SECTION_6
-                cells.append(f"{of_paper[OF_SECTION_6.index(name)]:.2f}" if known else "-")
                 cells += [spread(own), by_seed(own)] if own else ["-", "-"]
             print(f"| {space.upper()} | {' | '.join(cells)} |")
     write_results(args.folder / "table3.json", results)
 
 
-def _grouped(
-    results: Sequence[Result], besides: Sequence[Result], folder: Path, where: str
-) -> Iterable[tuple[str, list[Result]]]:
-    """The results that can be compared, by setting, without those `besides`. Raises UserError if there are none."""
+def collected(folder: Path, spaces: Sequence[str], methods: Sequence[str]) -> list[Result]:
+    """The saved results on these spaces by these methods, in either form of noise. Raises UserError without any."""
+    every = [each for each in saved_results(folder) if each.space in spaces]
+    results = [each for each in every if each.method.removesuffix(", uniform") in methods]
     if not results:
-        raise runs.UserError(f"no networks in {folder} of architectures that were found on {where}; --run makes them")
-    groups: dict[str, list[Result]] = {}
-    for each in results:
-        if each not in besides:
-            groups.setdefault(each.setting, []).append(each)
-    return groups.items()
+        found_on = ", ".join(spaces)
+        raise runs.UserError(
+            f"no networks in {folder} of architectures that were found on {found_on}; --run makes them"
+        )
+    return results
+
+
+def by_method(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
+    """In the order of METHODS."""
+    names = sorted({each.method for each in results}, key=lambda name: [*METHODS].index(name.removesuffix(", uniform")))
+    return [(name, [each for each in results if each.method == name]) for name in names]
 
 
 def write_results(path: Path, results: Sequence[Result]) -> None:
@@ -385,8 +427,8 @@ def write_results(path: Path, results: Sequence[Result]) -> None:
 # NAS-Bench-201: Table 4, Fig. 4 and Fig. 8
 # ============================================================================================================
 
-# Test error in percent on CIFAR-10: on the DARTS space and on NAS-Bench-201
-TABLE_4 = {"DARTS": (3.00, 45.7), "DARTS+PT": (2.61, 11.89), "DARTS+PT (fix α)": (2.87, 6.20)}
+# Test error in percent on CIFAR-10
+TABLE_4 = {"DARTS": 45.7, "DARTS+PT": 11.89, "DARTS+PT (fix α)": 6.20}
 
 
 def luck(values: Sequence[float], among: Sequence[float], draws: int = 100_000) -> float:
@@ -409,26 +451,25 @@ def table4(args: Namespace) -> None:
     """Table 4: the true errors of what the methods find on NAS-Bench-201, and what is saved of the DARTS space"""
     benchmark = runs.load_benchmark(args.benchmark)
     study = Study(args.folder, args.jobs, args.threads)
-    supernets = searched(args, study, ["nb201"], "--keep-every", str(args.keep_every))
-    points = [
-        Point(name, seed, supernets["nb201", METHODS[name].search, seed]) for name in args.method for seed in args.seeds
-    ]
+    points = points_on(args, searched(args, study, ["nb201"], "--keep-every", str(args.keep_every)))
     found = true_errors(args, study, benchmark, points)
     on_darts: dict[str, list[float]] = {name: [] for name in args.method}
     for each in saved_results(args.folder):
-        if each.paper and each.dataset == "cifar10" and each.space in ("darts", "darts+none"):
-            on_darts.setdefault(each.method, []).append(each.test_error)
+        in_question = each.space in ("darts", "darts+none") and each.dataset == "cifar10" and each.method in on_darts
+        if each.paper and in_question:
+            on_darts[each.method].append(each.test_error)
     everything = [errors["cifar10"] for errors in benchmark.values()]
     print(f"\nTable 4: test error (%) on CIFAR-10, seeds {' '.join(map(str, args.seeds))}, mean ± standard deviation\n")
     print("| | NAS-Bench-201, paper | here | by seed | as good by luck | DARTS space, paper | here |")
     print("|---|---|---|---|---|---|---|")
     for name in args.method:
         values = [errors["cifar10"] for point, errors in zip(points, found, strict=True) if point.method == name]
-        of_paper = [f"{error:.2f}" for error in TABLE_4.get(name, ())] or ["-", "-"]
+        of_paper = f"{TABLE_4[name]:.2f}" if name in TABLE_4 else "-"
         there = spread(on_darts[name]) if on_darts[name] else "-"
         share = 100 * luck(values, everything)
         lucky = f"{share:.2f}%" if share >= 0.01 else "< 0.01%"
-        print(f"| {name} | {of_paper[1]} | {spread(values)} | {by_seed(values)} | {lucky} | {of_paper[0]} | {there} |")
+        on_darts_paper = TABLE_2[name][0]
+        print(f"| {name} | {of_paper} | {spread(values)} | {by_seed(values)} | {lucky} | {on_darts_paper} | {there} |")
     middle = f"median {median(everything):.2f}, best {min(everything):.2f}"
     print(f"| a random architecture | - | {spread(everything)} | {middle} | - | - | - |")
     content = {
@@ -488,17 +529,24 @@ def fig4(args: Namespace) -> None:
 
 def fig6(args: Namespace) -> None:
     """Fig. 6: validation accuracy during selections from one supernet by different criteria, from their logs"""
-    points, spaces = [], {}
+    if args.save.suffix != ".png" or args.save.with_suffix(".pt").exists():
+        raise runs.UserError(f"--save {args.save}: a file name that ends in .png and is not that of a run is needed")
+    points: dict[tuple[str, int, int], dict[str, Any]] = {}
     for log in args.logs:
-        checkpoint = runs.load_checkpoint(log.with_suffix(".pt"), "selection")
+        if log.suffix != ".jsonl":
+            raise runs.UserError(f"{log}: the log of a selection, genotype.jsonl, is needed")
+        checkpoint = runs.load_checkpoint(log.with_suffix(".pt"), "selection")  # its records are those of the log
         how = checkpoint["settings"]
-        spaces[how["space"]] = None
-        points += [
-            {"method": how["criterion"], "seed": how["seed"], "round": record["round"],
-             "valid_accuracy": {how["space"]: record["valid_accuracy"]}}
-            for record in runs.load_log(log)
-        ]  # fmt: skip
-    save_trajectories(args.save, points, spaces, "round", "valid_accuracy")
+        if not checkpoint["records"]:
+            raise runs.UserError(f"{log}: nothing was selected")
+        for record in checkpoint["records"]:
+            point = {"method": how["criterion"], "seed": how["seed"], "round": record["round"]}
+            key = tuple(point.values())
+            if key in points:
+                raise runs.UserError(f"{log} is another selection by {how['criterion']} with seed {how['seed']}")
+            points[key] = point | {"valid_accuracy": {how["space"]: record["valid_accuracy"]}}
+    panels = {space: None for point in points.values() for space in point["valid_accuracy"]}
+    save_trajectories(args.save, list(points.values()), panels, "round", "valid_accuracy")
 
 
 def fig9(args: Namespace) -> None:
@@ -508,7 +556,7 @@ def fig9(args: Namespace) -> None:
     commands, sources, points = {}, {}, {}
     for supernet in args.ckpt:
         how = runs.load_checkpoint(supernet, "supernet")["settings"]
-        for epochs in args.tune_epochs:
+        for epochs in dict.fromkeys(args.tune_epochs):
             save = study.folder / f"{supernet.stem}.tune{epochs}.json"
             if save in commands:
                 raise runs.UserError(f"--ckpt: two supernets have the name {supernet.name}")
@@ -551,7 +599,7 @@ def add_method_options(parser: ArgumentParser, methods: Sequence[str]) -> None:
     parser.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after every decision")
     add_study_options(parser)
     runs.add_data_options(parser)
-    runs.add_training_options(parser)
+    runs.add_training_options(parser.add_argument_group("of the search"))
 
 
 def nb201_options(parser: ArgumentParser) -> None:

@@ -574,8 +574,9 @@ class Bilevel(Stateful):
 
     state = ("supernet", "w_optimizer", "alpha_optimizer", "steps")
 
-    def __init__(self, supernet: Supernet, settings: SearchSettings, lr: float):
+    def __init__(self, supernet: Supernet, settings: SearchSettings, lr: float, noise: float = 0.0):
         self.supernet, self.settings = supernet, settings
+        self.noise = noise  # scale of the noise of SDARTS-RS
         self.w, self.alpha = supernet.weight_parameters(), supernet.alpha_parameters()
         self.w_optimizer = torch.optim.SGD(self.w, lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
         self.alpha_optimizer = torch.optim.Adam(
@@ -590,12 +591,11 @@ class Bilevel(Stateful):
     def epoch(self, train: Data, valid: Data, epoch: int) -> Measurement:
         """One pass over the training half; returns what was measured on its way."""
         meter = Meter()
-        scale = noise_scale(epoch, self.settings.epochs)
         validation = _endless(valid, self.batch_size, epoch)
         for batch in train.batches(self.batch_size, epoch):
             if self._alpha_matters():
                 self.alpha_step(batch, next(validation))
-            meter.add(self.w_step(batch, scale), batch[1])
+            meter.add(self.w_step(batch), batch[1])
             self.steps += 1
         return meter.read()
 
@@ -615,11 +615,11 @@ class Bilevel(Stateful):
             for cell_type, rows in decided.items():
                 self.supernet.alpha[cell_type][rows] = before[cell_type]
 
-    def w_step(self, train: Batch, scale: float = 0.0) -> Tensor:
-        """One step of SGD on w, with noise of this scale on softmax(α) if the settings say so; returns the logits
-        (N, classes) before it. w that is absent stays as it is."""
+    def w_step(self, train: Batch) -> Tensor:
+        """One step of SGD on w, with noise on softmax(α) if the settings say so; returns the logits (N, classes)
+        before it. w that is absent stays as it is."""
         noise = self.settings.noise
-        weights = None if noise == "none" else distorted(self.supernet.weights(), noise, scale)
+        weights = None if noise == "none" else distorted(self.supernet.weights(), noise, self.noise)
         logits, loss = self._loss(train, weights)
         for w, gradient in zip(self.w, torch.autograd.grad(loss, self.w, allow_unused=True), strict=True):
             w.grad = gradient
@@ -694,8 +694,8 @@ def distorted(weights: dict[str, Tensor], noise: str, scale: float) -> dict[str,
 
 
 def noise_scale(epoch: int, epochs: int) -> float:
-    """Of SDARTS-RS: grows linearly over the search, and stays in tuning, which is later, at its last value."""
-    return 0.03 + 0.27 * min(epoch, epochs - 1) / epochs
+    """Of SDARTS-RS: grows linearly over the search, and stays at its last value in tuning."""
+    return 0.03 + 0.27 * epoch / epochs
 
 
 def _endless(data: Data, batch_size: int, epoch: int) -> Iterator[Batch]:
@@ -723,6 +723,7 @@ class Search(Stateful):
         as (edges, operations) per cell type."""
         lr = cosine(self.settings.lr, min(self.settings.lr_min, self.settings.lr), self.done, self.total)
         self.bilevel.set_lr(lr)
+        self.bilevel.noise = noise_scale(self.done, self.total)
         train = self.bilevel.epoch(self.train, self.valid, self.done)
         valid = evaluate(self.supernet, self.valid, self.settings.eval_batch_size)
         self.done += 1
@@ -839,7 +840,8 @@ class Score(NamedTuple):
 
 
 class Judge(Protocol):
-    """What a criterion needs to know: the supernet, how it does now, and how it would after tuning."""
+    """What a criterion needs to know: the supernet and how it does now; for `discretization` also how another one does
+    after tuning, for `chance` a seed."""
 
     supernet: Supernet
     metric: str
@@ -945,11 +947,14 @@ class Selection(Stateful):
     state = ("bilevel", "done", "tuned", "decisions")
 
     def __init__(
-        self, supernet: Supernet, search: SearchSettings, settings: SelectionSettings, train: Data, valid: Data
-    ):
+        self, supernet: Supernet, search: SearchSettings, settings: SelectionSettings, train: Data, valid: Data,
+        trained: int | None = None,
+    ):  # fmt: skip
+        """trained: for how many epochs the supernet was, all of the search by default."""
         self.supernet, self.search, self.settings, self.train, self.valid = supernet, search, settings, train, valid
         self.metric, self.seed = settings.metric, settings.seed
-        self.bilevel = Bilevel(supernet, search, lr=search.lr / 10)
+        self.noise = noise_scale((trained or search.epochs) - 1, search.epochs)
+        self.bilevel = Bilevel(supernet, search, search.lr / 10, self.noise)
         self.rounds = self._rounds()
         self.done, self.total = 0, len(self.rounds)
         self.tuned = search.epochs  # epochs of training data used so far: tuning continues where the search ended
@@ -970,9 +975,9 @@ class Selection(Stateful):
         return rounds
 
     def _crowded(self, cell_type: str) -> list[int]:
-        """Nodes with more than two inputs, if the space selects topology."""
-        nodes = self.supernet.space.nodes if self.supernet.space.topology else ()
-        return [node for node in nodes if len(self.supernet.inputs(cell_type, node)) > 2]
+        """Nodes with more inputs than they keep: than two, if the space selects topology."""
+        space = self.supernet.space
+        return [node for node in space.nodes if len(self.supernet.inputs(cell_type, node)) > space.keeps(node)]
 
     def step(self) -> dict[str, Any]:
         """One round. Returns its record: the decisions with the scores behind them, validation accuracy in percent and
@@ -1013,8 +1018,9 @@ class Selection(Stateful):
         return evaluate(supernet, self.valid, self.search.eval_batch_size, passes=passes)
 
     def measure_tuned(self, supernet: Supernet) -> Measurement:
-        """How `supernet`, a copy that may be changed, does after tuning. All copies see the same batches."""
-        self.tune(Bilevel(supernet, self.search, lr=self.search.lr / 10))
+        """How `supernet`, a copy that may be changed, does after tuning. All copies see the same batches and noise."""
+        with torch.random.fork_rng():
+            self.tune(Bilevel(supernet, self.search, self.search.lr / 10, self.noise))
         return self.measure(supernet)
 
     def tune(self, bilevel: Bilevel) -> None:
@@ -1039,7 +1045,7 @@ class Sgas(Search):
 
     def __init__(self, supernet: Supernet, settings: SearchSettings, train: Data, valid: Data):
         super().__init__(supernet, settings, train, valid)
-        self.metric, self.seed = settings.sgas_metric, 0
+        self.metric = settings.sgas_metric
         rounds = sum(supernet.space.keeps(node) for node in supernet.space.nodes)
         steps = [settings.epochs * (rounds + 4 * number) // (5 * rounds) for number in range(rounds)]
         self.schedule = [max(epochs, 1) for epochs in steps]  # after how many epochs each round is
@@ -1079,7 +1085,7 @@ class Sgas(Search):
         return decisions
 
     def measure(self) -> Measurement:
-        """How the supernet does on the validation images."""
+        """How the supernet does on the validation images, in one pass over them."""
         return evaluate(self.supernet, self.valid, self.settings.eval_batch_size)
 
 
@@ -1091,7 +1097,7 @@ def sgas_scores(supernet: Supernet, cell_type: str) -> list[Score]:
     operations' shares, divided by its greatest possible value. A factor that is the same on all edges is 1.
     """
     importances, certainties = [], []
-    rows = F.softmax(supernet.alpha[cell_type].double(), dim=-1).tolist()
+    rows = F.softmax(supernet.alpha[cell_type].cpu().double(), dim=-1).tolist()
     for names, row in zip(supernet.space.operations[cell_type], rows, strict=True):
         weights = [weight for name, weight in zip(names, row, strict=True) if name != "none"]
         importance = sum(weights)

@@ -719,17 +719,6 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     return content
 
 
-def load_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a log. Raises UserError if there is none."""
-    try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the log {path}: {error}") from None
-    if not records or not all(isinstance(record, dict) for record in records):
-        raise UserError(f"{path} is not a log")
-    return records
-
-
 KINDS = ("supernet", "selection", "network")
 FIELDS = {"schema", "kind", "settings", "finished", "records", "state"}
 
@@ -1150,7 +1139,8 @@ def draw_trajectories(
     """Fig. 4, 6, 8 and 9: a quantity `y` of AXES over `x`, by method, mean and standard deviation over the seeds; a
     panel for each data set or space, with the average of all architectures if it is known."""
     figure.set_size_inches(3 + 2.4 * len(panels), 3.9)  # small, so that its text can be read where it is shown
-    looks = ((RED, "s", ":"), (ORANGE, "^", "--"), (BLUE, "o", "-"), (GREY, "v", "-."))
+    looks = ((RED, "s", ":"), (ORANGE, "^", "--"), (BLUE, "o", "-"), ("#2a8c55", "v", "-."))
+    looks += (("#8a4fb5", "D", ":"), ("#0e8f9c", "P", "--"), ("#b8860b", "X", "-"), ("black", "*", "-."))
     names = list(dict.fromkeys(point["method"] for point in points))
     seeds = len({point["seed"] for point in points})
     places = figure.subplots(1, len(panels), squeeze=False)[0]

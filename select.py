@@ -100,19 +100,21 @@ def select(
         raise runs.UserError(
             f"{args.ckpt} was trained on images of other classes or channels than {settings['dataset']} has"
         )
-    search = SearchSettings(**{field.name: trained[field.name] for field in fields(SearchSettings)})
+    search = SearchSettings(
+        **{field.name: trained[field.name] for field in fields(SearchSettings) if field.name in trained}
+    )
     space = SPACES[trained["space"]]
     supernet = Supernet(
         space, search.layers, search.channels, len(data.classes), data.channels, search.alpha == "fixed"
     ).to(device)
     runs.load_state(supernet, checkpoint["state"]["bilevel"]["supernet"], args.ckpt)
     train, valid = data.halves(trained["seed"])
-    selection = Selection(supernet, search, how, train, valid)
+    trained_for = checkpoint["records"][-1]["epoch"]
+    selection = Selection(supernet, search, how, train, valid, trained_for)
     selection.decisions += checkpoint["state"].get("decisions", [])  # of SGAS
 
     runs.announce(settings | {"image_size": data.image_size, "device": device})
     if not checkpoint["finished"]:
-        trained_for = checkpoint["records"][-1]["epoch"]
         print(f"note: {args.ckpt} is the supernet after {trained_for} of {search.epochs} epochs", file=sys.stderr)
     trained_on = selection.total * how.tune_epochs * search.passes * len(train)
     masks = sum(len(space.candidates(kind, edge)) for kind in space.cell_types for edge in supernet.undecided(kind))

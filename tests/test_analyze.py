@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -72,70 +73,81 @@ def test_table_3_searches_selects_and_retrains_what_is_missing(tmp_path, in_proc
     assert not in_process, "nothing is computed twice"
 
 
-def network(path, *, method="DARTS+PT", space="s2", dataset="cifar10", preset="paper", error=2.5, top5=None, **search):
-    """A saved network with all that the tables read of it."""
-    how = ANALYZE.METHODS[method]
-    search = {
-        "alpha": how.alpha,
-        "noise": how.noise,
-        "sgas": how.sgas,
-        "layers": 8,
-        "channels": 16,
-        "epochs": 50,
-    } | search
-    origin = {"space": space, "dataset": "cifar10", "preset": preset, "criterion": how.criterion}
-    origin |= {"tune_epochs": 5 if how.tuned else 0, "search": search | {"limit": None}}
+def network(
+    path, method="DARTS+PT", space="s2", dataset="cifar10", preset="paper", error=2.5, top5=None, seed=0, **how
+):
+    """A saved network with all that the tables read of it; `how`: settings of the search, and `tune_epochs`."""
+    of = ANALYZE.METHODS[method]
+    search = {"dataset": "cifar10", "preset": preset, "seed": seed, "limit": None, "layers": 8, "channels": 16}
+    search |= {"epochs": 50, "alpha": of.alpha, "noise": of.noise, "sgas": of.sgas} | how
+    origin = {"space": space, "dataset": "cifar10", "preset": preset, "criterion": of.criterion, "metric": "accuracy"}
+    origin |= {"tune_epochs": how.get("tune_epochs", 5) if of.tuned else 0, "search": search}
+    search.pop("tune_epochs", None)
     origin["seconds"] = {"search": 7200.0, "selection": 90.0}
-    settings = {"dataset": dataset, "preset": preset, "image_size": 32, "layers": 20, "channels": 36, "epochs": 600}
+    settings = {"dataset": dataset, "preset": preset, "seed": seed, "limit": None, "image_size": 32, "layers": 20}
+    settings |= {"channels": 36, "epochs": 600, "genotype": f"found by {method}", "data": None}
     records = [{"test_error": error} | ({"test_error_top5": top5} if top5 else {})]
-    content = {"schema": 1, "kind": "network", "settings": settings | {"limit": None}, "finished": True}
-    content |= {"records": records, "state": {}, "parameters": 3_300_000, "origin": origin}
+    content = {"schema": 1, "kind": "network", "settings": settings, "finished": True, "state": {}}
+    content |= {"records": records, "parameters": 3_300_000, "origin": origin}
     torch.save(content, path)
     return content
 
 
 def test_table_3_compares_only_what_has_the_same_setting(tmp_path, capsys):
-    for number, error in enumerate((2.0, 3.0, 4.0)):
-        network(tmp_path / f"{number}.pt", error=error)
+    for seed, error in ((10, 4.0), (0, 2.0), (2, 3.0)):
+        network(tmp_path / f"s2-{seed}.pt", seed=seed, error=error)
+    network(tmp_path / "s2-2.1.pt", seed=2, error=9.5)  # an earlier result, moved aside
+    os.utime(tmp_path / "s2-2.1.pt", (1, 1))
     network(tmp_path / "magnitude.pt", method="DARTS", error=9.0)
     network(tmp_path / "tuned.pt", method="DARTS+PT-Mag", error=8.0)
     network(tmp_path / "s4.pt", space="s4", method="DARTS+PT (fix α)", error=2.75)
     network(tmp_path / "longer.pt", epochs=60, error=1.0)
     network(tmp_path / "other.pt", preset="laptop", error=1.5)
+    network(tmp_path / "rate.pt", lr=0.5, error=1.6)
+    network(tmp_path / "tuning.pt", tune_epochs=1, error=1.7)
     network(tmp_path / "darts.pt", space="darts", error=1.25)
     unfinished = network(tmp_path / "unfinished.pt", error=0.5)
     torch.save(unfinished | {"finished": False}, tmp_path / "unfinished.pt")
     (tmp_path / "damaged.pt").write_bytes(b"nothing")
     torch.save(unfinished | {"origin": {}}, tmp_path / "published.pt")
     assert ANALYZE.main(["table3", "--folder", str(tmp_path)]) == 0
-    out = capsys.readouterr().out
-    tables = out.split("\nTable 3:")[1:]
-    first, longer, laptop = sorted(tables, key=lambda text: ("laptop" in text, "60 epochs" in text))
-    rows = printed_rows(first)
+    tables = [(text, printed_rows(text)) for text in capsys.readouterr().out.split("\nTable 3:")[1:]]
+    assert len(tables) == 5
+    rows = next(rows for _, rows in tables if "2.00" in rows["S2"][5])
     assert rows["S2"] == ["4.85", "9.00", "9.00", "2.79", "3.00 ± 1.00", "2.00, 3.00, 4.00", "2.59", "-", "-"]
     assert rows["S4"] == ["7.20", "-", "-", "2.64", "-", "-", "2.58", "2.75", "2.75"]
     assert rows["S1"] == ["3.84", "-", "-", "3.50", "-", "-", "2.86", "-", "-"]
-    assert printed_rows(longer)["S2"][4] == "1.00"
-    assert printed_rows(laptop)["S2"][4] == "1.50"
+    of_others = {rows["S2"][4]: (text.splitlines()[0], rows["S2"][1]) for text, rows in tables}
+    assert "60 epochs" in of_others["1.00"][0]
+    assert "laptop" in of_others["1.50"][0]
+    assert of_others["1.60"][1] == "-"
+    assert of_others["1.70"] == (of_others["3.00 ± 1.00"][0].replace("tuning: 5", "tuning: 1"), "9.00")
 
 
 def test_tables_2_and_5_stand_beside_the_figures_of_the_paper(tmp_path, capsys):
-    for name, error in (("a", 2.5), ("b", 2.7)):
-        network(tmp_path / f"{name}.pt", space="darts", error=error)
+    for seed, error in enumerate((2.5, 2.7)):
+        network(tmp_path / f"{seed}.pt", space="darts", seed=seed, error=error)
     network(tmp_path / "smoothed.pt", space="darts", method="SDARTS-RS", error=2.75)
-    for name, error, top5 in (("c", 25.0, 8.0), ("d", 26.0, 9.0)):
-        network(tmp_path / f"{name}.pt", space="darts", dataset="imagenet", error=error, top5=top5)
+    network(tmp_path / "uniform.pt", space="darts", method="SDARTS-RS", error=2.25, noise="uniform")
+    network(tmp_path / "none.pt", space="darts+none", error=9.0)
+    for seed, error, top5 in ((0, 25.0, 8.0), (1, 26.0, 9.0)):
+        network(tmp_path / f"imagenet{seed}.pt", space="darts", dataset="imagenet", seed=seed, error=error, top5=top5)
     assert ANALYZE.main(["table2", "--folder", str(tmp_path)]) == 0
     of_table2, of_table5 = (printed_rows(text) for text in capsys.readouterr().out.split("\nTable 5"))
     paper, cost = ["2.61 ± 0.08", "2.48", "3.0", "0.8"], ["3.300", "2.0 h", "90 s"]
     assert of_table2["DARTS+PT"] == [*paper, "2.60 ± 0.14", "2.50", "2.50, 2.70", *cost]
     assert of_table2["SDARTS-RS"] == ["2.67 ± 0.03", "-", "3.4", "0.4", "2.75", "2.75", "2.75", *cost]
+    assert of_table2["SDARTS-RS, uniform"] == [*4 * "-", "2.25", "2.25", "2.25", *cost]
     assert of_table5["DARTS+PT"] == ["25.5, 8.0, 4.6", "25.50 ± 0.71", "8.50 ± 0.71", "3.3"]
+    assert ANALYZE.main(["table2", "--folder", str(tmp_path), "--space", "darts+none"]) == 0
+    assert printed_rows(capsys.readouterr().out)["DARTS+PT"][4] == "9.00"
 
 
-def test_the_darts_row_of_table_4_takes_the_paper_preset_only(tmp_path):
+def test_results_of_the_paper_have_its_preset_throughout(tmp_path):
     network(tmp_path / "a.pt", space="darts", error=2.5)
-    network(tmp_path / "b.pt", space="darts", preset="laptop", error=30.0)
+    content = network(tmp_path / "b.pt", space="darts", seed=1)
+    content["origin"]["search"]["preset"] = "laptop"
+    torch.save(content, tmp_path / "b.pt")
     assert [each.paper for each in ANALYZE.saved_results(tmp_path)] == [True, False]
 
 
@@ -159,7 +171,9 @@ def test_a_method_is_told_by_its_search_and_its_selection():
     assert found("perturbation", 5, sgas="magnitude") == found("magnitude", 0, sgas="magnitude") == "SGAS"
     assert found("magnitude", 0, sgas="perturbation") == "SGAS+PT"
     assert found("random", 0) is None
-    assert found("perturbation", 5, noise="uniform") is None, "a method of its own"
+    assert found("perturbation", 5, noise="uniform") == "SDARTS-RS+PT, uniform"
+    before = {"search": {"alpha": "bilevel"}, "criterion": "perturbation", "tune_epochs": 5}
+    assert ANALYZE.method_of(before) == "DARTS+PT", "of a search before there were others"
 
 
 # --------------------------------------------------------------------------------------------------- Fig. 6 and Fig. 9
@@ -189,14 +203,21 @@ def test_fig6_draws_the_logs_of_selections(supernet, tmp_path, capsys):
         own = [point["valid_accuracy"]["nb201"] for point in points if point["method"] == log.stem]
         assert own == [record["valid_accuracy"] for record in records]
         assert len(own) == 6
-    assert ANALYZE.main(["fig6", str(tmp_path / "nothing.jsonl")]) == 2
-    (tmp_path / "perturbation.jsonl").write_text("{")
-    assert ANALYZE.main(["fig6", str(logs[0])]) == 2
-    assert len(capsys.readouterr().err.splitlines()) >= 2
+    for arguments, message in (
+        ([str(tmp_path / "nothing.jsonl")], "there is no file"),
+        ([str(logs[0].with_suffix(".json"))], "the log of a selection"),
+        ([*map(str, logs), str(logs[0])], "another selection by perturbation with seed 0"),
+        ([str(logs[0]), "--save", str(logs[0].with_suffix(".png"))], "not that of a run"),
+        ([str(logs[0]), "--save", str(tmp_path / "fig6.json")], "ends in .png"),
+    ):
+        capsys.readouterr()
+        assert ANALYZE.main(["fig6", *arguments]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
 
 
 def test_fig9_selects_with_every_number_of_tuning_epochs(supernet, tmp_path, in_process, capsys):
-    flags = ["--ckpt", str(supernet), "--folder", str(tmp_path), "--tune-epochs", "0", "1"]
+    flags = ["--ckpt", str(supernet), "--folder", str(tmp_path), "--tune-epochs", "0", "1", "1"]
     assert ANALYZE.main(["fig9", *flags]) == 0
     assert not blank(tmp_path / "fig9.png")
     points = json.loads((tmp_path / "fig9.json").read_text())["points"]
@@ -275,6 +296,15 @@ def test_what_sgas_has_left_undecided_is_selected(tmp_path):
         stands = [o for o, s, n in architecture.cells[made["cell"]].operations if (s, n) == (source, node)]
         assert stands in ([made["operation"]], [])
     assert len(architecture.normal) == sum(SPACES["s3"].keeps(node) for node in SPACES["s3"].nodes)
+
+
+def test_a_supernet_from_before_there_were_other_methods_is_still_selected_from(supernet, tmp_path):
+    content = torch.load(supernet, weights_only=True)
+    for name in ("noise", "sgas", "sgas_metric", "sgas_batch_growth"):
+        del content["settings"][name]
+    torch.save(content, tmp_path / "old.pt")
+    flags = ["--ckpt", str(tmp_path / "old.pt"), "--tune-epochs", "0", "--save", str(tmp_path / "genotype.json")]
+    assert SCRIPTS["select.py"](flags) == 0
 
 
 def test_sgas_with_fixed_alpha_is_refused(tmp_path, capsys):

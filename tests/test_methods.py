@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 import ptnas
 from genotypes import SPACES, Space
@@ -58,26 +59,29 @@ def test_the_two_forms_of_noise_have_the_scale_that_they_say():
 @pytest.mark.parametrize("noise", ["gaussian", "uniform"])
 def test_noise_leaves_alpha_and_its_gradient_untouched_and_changes_the_step_of_w(noise):
     plain = Bilevel(make_supernet(), SearchSettings(), lr=0.1)
-    noisy = Bilevel(make_supernet(), SearchSettings(noise=noise), lr=0.1)
+    noisy = Bilevel(make_supernet(), SearchSettings(noise=noise), lr=0.1, noise=0.3)
     train, valid = make_images(12), make_images(12, seed=1)
     for order in (plain.alpha_gradient, plain.unrolled):
         same = getattr(noisy, order.__name__)(train, valid)
         assert all(torch.equal(a, b) for a, b in zip(order(train, valid), same, strict=True))
     before = [alpha.clone() for alpha in noisy.alpha]
     torch.manual_seed(0)
-    noisy.w_step(train, scale=0.3)
+    noisy.w_step(train)
     plain.w_step(train)
     assert all(torch.equal(alpha, former) for alpha, former in zip(noisy.alpha, before, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(noisy.w, plain.w, strict=True))
 
 
 def test_the_step_of_w_is_that_of_the_loss_with_noisy_weights():
-    bilevel, train = Bilevel(make_supernet(), SearchSettings(noise="uniform"), lr=0.1), make_images(12)
+    bilevel, train = Bilevel(make_supernet(), SearchSettings(noise="uniform", clip=math.inf), 0.1, 0.2), make_images(12)
     twin = copy.deepcopy(bilevel.supernet)
     torch.manual_seed(3)
-    logits = bilevel.w_step(train, scale=0.2)
+    logits = bilevel.w_step(train)
     torch.manual_seed(3)
-    assert torch.equal(logits, twin(train[0], weights=distorted(twin.weights(), "uniform", 0.2)))
+    noisy = twin(train[0], weights=distorted(twin.weights(), "uniform", 0.2))
+    assert torch.equal(logits, noisy)
+    wanted = torch.autograd.grad(F.cross_entropy(noisy, train[1]), twin.weight_parameters())
+    assert all(torch.equal(w.grad, gradient) for w, gradient in zip(bilevel.w, wanted, strict=True))
 
 
 def test_noise_grows_over_the_search_and_stays_in_tuning_and_measuring_has_none(monkeypatch):
@@ -93,6 +97,20 @@ def test_noise_grows_over_the_search_and_stays_in_tuning_and_measuring_has_none(
     tuning = ptnas.Selection(supernet, settings, ptnas.SelectionSettings(tune_epochs=2), DATA, DATA)
     tuning.step()
     assert scales == pytest.approx([0.03, 0.165, 0.165, 0.165]), "a step an epoch, none while something is measured"
+    scales.clear()
+    how = ptnas.SelectionSettings(tune_epochs=1, criterion="discretization")
+    ptnas.Selection(make_supernet(), settings, how, DATA, DATA, trained=1).step()
+    assert scales == pytest.approx([0.03] * 5), "of a snapshot its own last scale; two trials a cell and the round"
+
+
+def test_discretisation_compares_operations_under_the_same_noise(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(ptnas, "distorted", lambda weights, noise, scale: drawn.append(torch.rand(1).item()) or weights)
+    settings = SearchSettings(epochs=2, noise="gaussian")
+    how = ptnas.SelectionSettings(tune_epochs=2, criterion="discretization")
+    ptnas.Selection(make_supernet(), settings, how, DATA, DATA).step()
+    assert drawn[:2] == drawn[2:4] == drawn[4:6] == drawn[6:8]
+    assert drawn[0] != drawn[1]
 
 
 # ------------------------------------------------------------------------------------------------------------ SGAS

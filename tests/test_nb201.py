@@ -15,6 +15,7 @@ import runs
 from genotypes import SPACES, Arch
 from runs import UserError, load_benchmark
 from tests.conftest import load_script
+from tests.test_analyze import network
 
 ANALYZE = load_script("analyze")
 train_search, select, retrain, analyze = (
@@ -298,6 +299,17 @@ def test_all_eight_methods_share_five_searches(tmp_path, benchmark, in_process, 
         assert errors[name] == found["test_error"]
         assert ANALYZE.method_of(found) == name
         assert len([made for made in found["decisions"] if "edge" in made]) == 6, "SGAS too decides all six edges"
+
+
+def test_the_darts_row_of_table_4_has_the_results_of_the_paper_preset(tmp_path, benchmark, in_process, capsys):
+    network(tmp_path / "a.pt", space="darts", error=2.5)
+    network(tmp_path / "b.pt", space="darts+none", error=2.6, seed=1)
+    network(tmp_path / "c.pt", space="darts", preset="laptop", error=30.0)
+    network(tmp_path / "d.pt", space="s2", error=40.0)
+    flags = ["--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--tune-epochs", "0", "--folder", str(tmp_path)]
+    assert ANALYZE.main(["table4", "--method", "DARTS+PT", *flags]) == 0
+    assert "| 2.61 ± 0.08 | 2.55 ± 0.07 |" in capsys.readouterr().out
+    assert json.loads((tmp_path / "table4.json").read_text())["darts_space"] == {"DARTS+PT": [2.5, 2.6]}
 
 
 def test_luck_is_the_chance_of_a_mean_as_low():
