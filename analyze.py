@@ -72,8 +72,8 @@ def method_of(origin: dict[str, Any]) -> str | None:
     """The method by which an architecture was found, from what select.py says of it."""
     search, tuned = origin["search"], origin["tune_epochs"] > 0
     noise, sgas = search.get("noise", "none"), search.get("sgas", "none")
+    trained = (search["alpha"], noise.replace("uniform", "gaussian"), sgas)
     for name, method in METHODS.items():
-        trained = (search["alpha"], noise.replace("uniform", "gaussian"), sgas)
         selected = origin["criterion"] == method.criterion
         if method.criterion == "magnitude":
             selected = selected and tuned == method.tuned
@@ -622,7 +622,7 @@ def fig9_options(parser: ArgumentParser) -> None:
 
 
 def table2_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--space", choices=("darts", "darts+none"), default="darts", help="that --run searches")
+    parser.add_argument("--space", choices=("darts", "darts+none"), default="darts", help="darts by default")
     parser.add_argument("--run", action="store_true", help="first run what is missing: search, selection, retraining")
     add_method_options(parser, tuple(METHODS))
 

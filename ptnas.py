@@ -574,9 +574,9 @@ class Bilevel(Stateful):
 
     state = ("supernet", "w_optimizer", "alpha_optimizer", "steps")
 
-    def __init__(self, supernet: Supernet, settings: SearchSettings, lr: float, noise: float = 0.0):
+    def __init__(self, supernet: Supernet, settings: SearchSettings, lr: float, scale: float = 0.0):
         self.supernet, self.settings = supernet, settings
-        self.noise = noise  # scale of the noise of SDARTS-RS
+        self.scale = scale  # of the noise of SDARTS-RS
         self.w, self.alpha = supernet.weight_parameters(), supernet.alpha_parameters()
         self.w_optimizer = torch.optim.SGD(self.w, lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
         self.alpha_optimizer = torch.optim.Adam(
@@ -619,7 +619,7 @@ class Bilevel(Stateful):
         """One step of SGD on w, with noise on softmax(α) if the settings say so; returns the logits (N, classes)
         before it. w that is absent stays as it is."""
         noise = self.settings.noise
-        weights = None if noise == "none" else distorted(self.supernet.weights(), noise, self.noise)
+        weights = None if noise == "none" else distorted(self.supernet.weights(), noise, self.scale)
         logits, loss = self._loss(train, weights)
         for w, gradient in zip(self.w, torch.autograd.grad(loss, self.w, allow_unused=True), strict=True):
             w.grad = gradient
@@ -723,7 +723,7 @@ class Search(Stateful):
         as (edges, operations) per cell type."""
         lr = cosine(self.settings.lr, min(self.settings.lr_min, self.settings.lr), self.done, self.total)
         self.bilevel.set_lr(lr)
-        self.bilevel.noise = noise_scale(self.done, self.total)
+        self.bilevel.scale = noise_scale(self.done, self.total)
         train = self.bilevel.epoch(self.train, self.valid, self.done)
         valid = evaluate(self.supernet, self.valid, self.settings.eval_batch_size)
         self.done += 1
@@ -953,8 +953,8 @@ class Selection(Stateful):
         """trained: for how many epochs the supernet was, all of the search by default."""
         self.supernet, self.search, self.settings, self.train, self.valid = supernet, search, settings, train, valid
         self.metric, self.seed = settings.metric, settings.seed
-        self.noise = noise_scale((trained or search.epochs) - 1, search.epochs)
-        self.bilevel = Bilevel(supernet, search, search.lr / 10, self.noise)
+        self.scale = noise_scale((trained or search.epochs) - 1, search.epochs)
+        self.bilevel = Bilevel(supernet, search, search.lr / 10, self.scale)
         self.rounds = self._rounds()
         self.done, self.total = 0, len(self.rounds)
         self.tuned = search.epochs  # epochs of training data used so far: tuning continues where the search ended
@@ -1020,7 +1020,7 @@ class Selection(Stateful):
     def measure_tuned(self, supernet: Supernet) -> Measurement:
         """How `supernet`, a copy that may be changed, does after tuning. All copies see the same batches and noise."""
         with torch.random.fork_rng():
-            self.tune(Bilevel(supernet, self.search, self.search.lr / 10, self.noise))
+            self.tune(Bilevel(supernet, self.search, self.search.lr / 10, self.scale))
         return self.measure(supernet)
 
     def tune(self, bilevel: Bilevel) -> None:

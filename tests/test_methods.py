@@ -59,7 +59,7 @@ def test_the_two_forms_of_noise_have_the_scale_that_they_say():
 @pytest.mark.parametrize("noise", ["gaussian", "uniform"])
 def test_noise_leaves_alpha_and_its_gradient_untouched_and_changes_the_step_of_w(noise):
     plain = Bilevel(make_supernet(), SearchSettings(), lr=0.1)
-    noisy = Bilevel(make_supernet(), SearchSettings(noise=noise), lr=0.1, noise=0.3)
+    noisy = Bilevel(make_supernet(), SearchSettings(noise=noise), lr=0.1, scale=0.3)
     train, valid = make_images(12), make_images(12, seed=1)
     for order in (plain.alpha_gradient, plain.unrolled):
         same = getattr(noisy, order.__name__)(train, valid)
