@@ -22,7 +22,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -191,9 +191,9 @@ class Presence(NamedTuple):
 class MixedOp(nn.Module):
     """All candidate operations of an edge, mixed (Eq. 1)."""
 
-    def __init__(self, names: Sequence[str], channels: int, stride: int, norm_pooling: bool):
+    def __init__(self, names: Sequence[str], channels: int, stride: int, norm_pooling: bool, row: int):
         super().__init__()
-        self.stride = stride
+        self.stride, self.row = stride, row  # the edge's row in α and in the presence
         self.operations = nn.ModuleList(build_operation(name, channels, stride, supernet_norm) for name in names)
         for index, name in enumerate(names):
             if "pool" in name and norm_pooling:
@@ -224,27 +224,35 @@ class SearchCell(nn.Module):
         self.incoming = tuple(tuple(space.into(node)) for node in space.nodes)
         self.preprocess = nn.ModuleList(preprocess)
         self.edges = nn.ModuleList(
-            MixedOp(names, channels, _stride(cell_type, source), norm_pooling=space.family == "darts")
-            for names, source in zip(space.operations[cell_type], self.sources, strict=True)
+            MixedOp(names, channels, _stride(cell_type, source), space.family == "darts", row)
+            for row, (names, source) in enumerate(zip(space.operations[cell_type], self.sources, strict=True))
         )
 
     def forward(
         self, inputs: Sequence[Tensor], weights: dict[str, Tensor], presence: dict[str, list[Presence]]
     ) -> Tensor:
         """inputs: outputs of earlier cells; weights: per cell type (edges, operations), rows sum to 1."""
+        states = self.states(inputs, weights, presence)
+        return torch.cat([states[node] for node in self.concat], dim=1)
+
+    def states(
+        self, inputs: Sequence[Tensor], weights: dict[str, Tensor], presence: dict[str, list[Presence]]
+    ) -> list[Tensor]:
+        """The feature maps of all nodes."""
         rows, present = weights[self.cell_type], presence[self.cell_type]
         states = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
         for incoming in self.incoming:
             total = None
             for edge in incoming:
-                term = self.edges[edge](states[self.sources[edge]], rows[edge], present[edge])
+                mixed = self.edges[edge]
+                term = mixed(states[self.sources[edge]], rows[mixed.row], present[mixed.row])
                 if term is not None:
                     total = term if total is None else total + term
             if total is None:  # nothing at all reaches this node
                 stride = self.edges[incoming[0]].stride
                 total = torch.zeros_like(states[0][:, :, ::stride, ::stride])
             states.append(total)
-        return torch.cat([states[node] for node in self.concat], dim=1)
+        return states
 
 
 def _stride(cell_type: str, source: int) -> int:
@@ -549,6 +557,15 @@ class SearchSettings:
         """Forward and backward passes in one step of α and w."""
         return 1 if self.alpha == "fixed" else 2 if self.order == 1 else 5
 
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> SearchSettings:
+        """From what else is known of a run, too; what is missing has its default."""
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
+
+    def supernet(self, space: Space, classes: int, image_channels: int) -> Supernet:
+        """A new one that is to be trained like this."""
+        return Supernet(space, self.layers, self.channels, classes, image_channels, self.alpha == "fixed")
+
 
 class Stateful:
     """What has a state: of the attributes named in `state` those that have a state of their own give that, the others
@@ -737,7 +754,93 @@ class Search(Stateful):
         }
 
 
-# ==== Sec. 3.2: why α prefers skip connections (Proposition 1) ======================================================
+# ==== Sec. 2: the curvature of the validation loss in α (Zela et al., 2020) =========================================
+
+
+class Eigenvalue(NamedTuple):
+    """residual: |Hv - λv| for the unit vector v that was found; some eigenvalue of H is not farther from λ than that.
+    products: how many products Hv it took."""
+
+    value: float
+    residual: float
+    products: int
+
+
+def largest_eigenvalue(
+    product: Callable[[Tensor], Tensor], start: Tensor, tolerance: float = 0.01, iterations: int = 100
+) -> Eigenvalue:
+    """The largest eigenvalue of a symmetric matrix H that is known by its products with vectors, v -> Hv.
+
+    Power iteration from the vector `start` finds the eigenvalue of largest magnitude. Where that is negative, or where
+    two of opposite sign hinder each other, the iteration starts again with H + sI, s the magnitude that was found: its
+    eigenvalues stand in the same order as those of H, and the largest is now the largest in magnitude too. Each
+    iteration stops when the residual is at most `tolerance` times the eigenvalue, or after `iterations` products.
+    """
+    magnitude, products = 0.0, 0
+    for _ in ("H", "H + sI"):
+        shift, vector = magnitude, start / torch.linalg.vector_norm(start)
+        for _ in range(iterations):
+            image, products = product(vector), products + 1
+            value = torch.dot(vector, image).item()
+            residual = torch.linalg.vector_norm(image - value * vector).item()
+            if residual <= tolerance * abs(value):
+                break
+            magnitude = max(magnitude, torch.linalg.vector_norm(image).item())
+            image = image + shift * vector
+            vector = image / torch.linalg.vector_norm(image)
+        magnitude = max(magnitude, abs(value))
+        if value > 0 and residual <= tolerance * value:
+            break
+    return Eigenvalue(value, residual, products)
+
+
+def alpha_hessian(supernet: Supernet, batch: Batch) -> tuple[Callable[[Tensor], Tensor], int]:
+    """The Hessian of the loss on a batch in α, flattened in the order of the cell types: its product with a vector of
+    that size, and the size. The graph of the gradient is built once, so that a product takes one backward pass."""
+    alphas = {cell_type: alpha.detach() for cell_type, alpha in supernet.alpha.items()}
+    flat = torch.cat([alpha.flatten() for alpha in alphas.values()]).requires_grad_()
+    parts = flat.split([alpha.numel() for alpha in alphas.values()])
+    weights = {
+        cell_type: F.softmax(part.view_as(alpha), dim=-1)
+        for (cell_type, alpha), part in zip(alphas.items(), parts, strict=True)
+    }
+    loss = F.cross_entropy(supernet(batch[0], weights=weights), batch[1])
+    (gradient,) = torch.autograd.grad(loss, flat, create_graph=True)
+
+    def product(vector: Tensor) -> Tensor:
+        return torch.autograd.grad(gradient, flat, vector, retain_graph=True)[0]
+
+    return product, flat.numel()
+
+
+# ==== Sec. 3.2: why α prefers skip connections (Table 1, Proposition 1, Fig. 3) =====================================
+
+Pair = tuple[nn.Sequential | nn.ModuleList, int, int]  # two of the modules in a list
+
+
+@contextmanager
+def swapped(pairs: Sequence[Pair]) -> Iterator[None]:
+    """Within the context the two modules of every pair stand in each other's place, an edge of a supernet with its row
+    of α; afterwards everything is where it was (Table 1)."""
+    for modules, one, other in pairs:
+        modules[one], modules[other] = modules[other], modules[one]
+    try:
+        yield
+    finally:
+        for modules, one, other in reversed(pairs):
+            modules[one], modules[other] = modules[other], modules[one]
+
+
+def pairs_of_edges(supernet: Supernet) -> list[list[Pair]]:
+    """For every cell the pairs of edges that fit each other's place: those with equal strides."""
+    return [
+        [
+            (cell.edges, one, other)
+            for one, other in itertools.combinations(range(len(cell.edges)), 2)
+            if cell.edges[one].stride == cell.edges[other].stride
+        ]
+        for cell in supernet.skeleton.cells
+    ]
 
 
 @torch.no_grad()
@@ -819,6 +922,58 @@ def group(outputs: Tensor, weights: Tensor) -> Tensor:
     has θ_conv = Σ weights: θ_conv · o_e is what these operations add to the mixture.
     """
     return torch.tensordot(weights / weights.sum(), outputs, dims=1)
+
+
+class Branches(NamedTuple):
+    """Samples of o_e(x_e), x_e and m* of an edge, each (samples,) with mean 0 and variance 1 in every cell."""
+
+    o: Tensor
+    x: Tensor
+    m: Tensor
+
+
+@torch.no_grad()
+def branches(supernet: Supernet, images: Tensor) -> dict[tuple[str, int], Branches]:
+    """What Proposition 1 speaks of, by cell type and edge, from the feature maps of images (N, image channels, H, W).
+
+    x_e is what skip_connect puts out, o_e all other operations but `none`, grouped. An edge without either, or one
+    that is decided, is left out. As α is shared, the samples come from all cells of the type.
+
+    Nobody knows the optimal feature map m*. In the unrolled view every edge of a cell estimates it (Sec. 3.2), so their
+    mean is a better estimate than any of them: m* here is the mean of the mixed outputs of the cell's edges, all at one
+    scale. Left out are the edges that end in the node x_e, whose sum is x_e, or that start there, which have x_e as a
+    part: no branch is measured against itself, though x_e reaches the others through the nodes between.
+    """
+    found: dict[tuple[str, int], list[Branches]] = {}
+
+    def visit(cell: SearchCell, args: tuple, _: Tensor) -> None:
+        _, weights, presence = args
+        states, rows, present = cell.states(*args), weights[cell.cell_type], presence[cell.cell_type]
+        inputs = [states[source] for source in cell.sources]
+        mixed = [edge(x, rows[edge.row], present[edge.row]) for edge, x in zip(cell.edges, inputs, strict=True)]
+        estimates = [None if each is None else standardize(each) for each in mixed]
+        for edge, names in enumerate(supernet.space.operations[cell.cell_type]):
+            others = [index for index, name in enumerate(names) if name not in ("skip_connect", "none")]
+            if "skip_connect" not in names or not others or present[edge].decided:
+                continue
+            source = cell.sources[edge]
+            apart = [
+                estimate
+                for estimate, (start, end) in zip(estimates, supernet.space.edges, strict=True)
+                if estimate is not None and source not in (start, end)
+            ]
+            outputs = torch.stack([operation(inputs[edge]) for operation in cell.edges[edge].operations])
+            o, x = group(outputs[others], rows[edge][others]), outputs[names.index("skip_connect")]
+            samples = (standardize(each).flatten().cpu() for each in (o, x, sum(apart)))
+            found.setdefault((cell.cell_type, edge), []).append(Branches(*samples))
+
+    hooks = [cell.register_forward_hook(visit) for cell in supernet.skeleton.cells]
+    try:
+        supernet(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {edge: Branches(*map(torch.cat, zip(*cells, strict=True))) for edge, cells in found.items()}
 
 
 # ==== Sec. 3.1 and 4.1: criteria, how strong an operation is ========================================================

@@ -78,6 +78,16 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "laptop digits": {"metric": "loss", "tune_epochs": 2, "noise_passes": 3},
         "laptop nb201": {"metric": "loss", "tune_epochs": 1},
     },
+    "strength": {  # on the edges of S2 that were tried, loss after one epoch ranks the operations as after six
+        "paper": {},
+        "laptop": {"tune_epochs": 1},
+        "laptop digits": {"metric": "loss", "tune_epochs": 1, "noise_passes": 3},
+        "laptop nb201": {"metric": "loss", "tune_epochs": 1},
+    },
+    "table1": {  # VGG and ResNet, for which the paper gives no settings: those of He et al. (2016)
+        "paper": {"layers": 5, "epochs": 164, "batch_size": 128, "lr": 0.1, "channels": 16, "weight_decay": 1e-4},
+        "laptop": {"layers": 5, "epochs": 20, "batch_size": 64, "lr": 0.1, "channels": 16, "weight_decay": 1e-4},
+    },
     "retrain": {
         "paper": {},
         "paper cifar100 s1-s4": {"layers": 8, "channels": 16},
@@ -421,6 +431,18 @@ def load_run_data(
     return load_data(settings["dataset"], settings["data"], device, workers=workers, cutout=cutout, **chosen)
 
 
+def load_supernet_data(
+    checkpoint: dict[str, Any], path: Path, device: torch.device, workers: int | None, **other: str | None
+) -> ImageData:
+    """The data set that the supernet in this checkpoint was trained on; with `dataset` and `data` another one of its
+    classes and channels. Raises UserError if it has others."""
+    settings = checkpoint["settings"] | other | {"image_size": checkpoint["image_size"]}
+    data = load_run_data(settings, device, workers)
+    if list(data.classes) != checkpoint["classes"] or data.channels != checkpoint["channels"]:
+        raise UserError(f"{path} was trained on images of other classes or channels than {settings['dataset']} has")
+    return data
+
+
 def load_data(
     name: str,
     root: str | None,
@@ -719,7 +741,7 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     return content
 
 
-KINDS = ("supernet", "selection", "network")
+KINDS = ("supernet", "selection", "network", "analysis")
 FIELDS = {"schema", "kind", "settings", "finished", "records", "state"}
 
 
@@ -763,7 +785,7 @@ class Run:
     def _check_writable(self) -> None:
         if self.save.is_dir():
             raise UserError(f"cannot write {self.save}: it is a folder")
-        suffix = ".json" if self.kind == "selection" else ".pt"
+        suffix = ".json" if self.kind in ("selection", "analysis") else ".pt"
         if self.save.suffix != suffix:
             raise UserError(f"--save {self.save}: a file name that ends in {suffix} is needed")
         if not self.save.parent.is_dir():
@@ -1060,7 +1082,7 @@ def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, fo
 
 
 def draw_cell(axes: Axes, cell: DiscreteCell, title: str) -> None:
-    """A cell like those of Fig. 5, operations with parameters in red.
+    """A cell like those of Fig. 5, operations with parameters in red and, for a print in grey, in bold.
 
     Every operation has a row of its own, in which its arrow runs straight and its label stands just before the node
     that it feeds; a node lies amid the rows of its operations. So no arrow passes through a label that is not its own.
@@ -1084,11 +1106,11 @@ def draw_cell(axes: Axes, cell: DiscreteCell, title: str) -> None:
     for row, (operation, source, node) in enumerate(cell.operations):
         (x0, y0), (x1, y1) = places[source], places[node]
         colour = GREY if operation == "none" else colours[source % len(colours)]
-        arrival = (x1 - 0.32, y1 + (row - y1) * 0.3)
+        arrival = (x1 - 0.32, y1 + min(max((row - y1) * 0.3, -0.24), 0.24))
         line([(x0 + 0.3, y0), (x0 + 0.75, row), (x1 - 0.75, row), arrival], colour, ":" if operation == "none" else "-")
         axes.text(
             x1 - 1.75, row, operation, ha="center", va="center", fontsize=7.5, zorder=3,
-            color=RED if is_convolution(operation) else "black",
+            **({"color": RED, "weight": "bold"} if is_convolution(operation) else {}),
             bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8},
         )  # fmt: skip
     for node in cell.concat:
@@ -1122,45 +1144,3 @@ def draw_retraining(figure: Figure, records: list[dict[str, Any]], title: str) -
         axes.set_ylabel(quantity + unit)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
-
-
-AXES = {
-    "epoch": "epoch of the search",
-    "round": "round of the selection",
-    "tune_epochs": "epochs of tuning per round",
-    "test_error": "true test error (%)",
-    "valid_accuracy": "validation accuracy (%)",
-}
-
-
-def draw_trajectories(
-    figure: Figure, points: list[dict[str, Any]], panels: dict[str, float | None], x: str, y: str
-) -> None:
-    """Fig. 4, 6, 8 and 9: a quantity `y` of AXES over `x`, by method, mean and standard deviation over the seeds; a
-    panel for each data set or space, with the average of all architectures if it is known."""
-    figure.set_size_inches(3 + 2.4 * len(panels), 3.9)  # small, so that its text can be read where it is shown
-    looks = ((RED, "s", ":"), (ORANGE, "^", "--"), (BLUE, "o", "-"), ("#2a8c55", "v", "-."))
-    looks += (("#8a4fb5", "D", ":"), ("#0e8f9c", "P", "--"), ("#b8860b", "X", "-"), ("black", "*", "-."))
-    names = list(dict.fromkeys(point["method"] for point in points))
-    seeds = len({point["seed"] for point in points})
-    places = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (panel, of_all) in zip(places, panels.items(), strict=True):
-        for name, (colour, marker, style) in zip(names, itertools.cycle(looks), strict=False):
-            values: dict[int, list[float]] = {}
-            for point in points:
-                if point["method"] == name and panel in point[y]:
-                    values.setdefault(point[x], []).append(point[y][panel])
-            at = sorted(values)
-            several = [values[each] for each in at]
-            means = np.array([np.mean(each) for each in several])
-            deviations = np.array([np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in several])
-            axes.plot(at, means, color=colour, marker=marker, linestyle=style, label=name)
-            axes.fill_between(at, means - deviations, means + deviations, color=colour, alpha=0.15, linewidth=0)
-        if of_all is not None:
-            axes.axhline(of_all, color=GREY, linestyle="-.", linewidth=1, label="average of all architectures")
-        axes.set_title(panel)
-        axes.set_xlabel(AXES[x])
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.axes[0].set_ylabel(AXES[y])
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.suptitle(f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed", fontsize=10)

@@ -26,13 +26,13 @@ if __name__ == "select":
 else:
     from argparse import Namespace
     from collections.abc import Sequence
-    from dataclasses import asdict, fields
+    from dataclasses import asdict
 
     import torch
 
     import runs
     from genotypes import SPACES, Arch
-    from ptnas import CRITERIA, SearchSettings, Selection, SelectionSettings, Supernet
+    from ptnas import CRITERIA, SearchSettings, Selection, SelectionSettings
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
@@ -95,18 +95,9 @@ def select(
     """Take what is left of the selection and write the genotype."""
     trained, settings = checkpoint["settings"], result.settings
     where = {name: settings[name] for name in ("dataset", "data")}
-    data = runs.load_run_data(trained | where | {"image_size": checkpoint["image_size"]}, device, args.workers)
-    if list(data.classes) != checkpoint["classes"] or data.channels != checkpoint["channels"]:
-        raise runs.UserError(
-            f"{args.ckpt} was trained on images of other classes or channels than {settings['dataset']} has"
-        )
-    search = SearchSettings(
-        **{field.name: trained[field.name] for field in fields(SearchSettings) if field.name in trained}
-    )
-    space = SPACES[trained["space"]]
-    supernet = Supernet(
-        space, search.layers, search.channels, len(data.classes), data.channels, search.alpha == "fixed"
-    ).to(device)
+    data = runs.load_supernet_data(checkpoint, args.ckpt, device, args.workers, **where)
+    search, space = SearchSettings.of(trained), SPACES[trained["space"]]
+    supernet = search.supernet(space, len(data.classes), data.channels).to(device)
     runs.load_state(supernet, checkpoint["state"]["bilevel"]["supernet"], args.ckpt)
     train, valid = data.halves(trained["seed"])
     trained_for = checkpoint["records"][-1]["epoch"]

@@ -22,7 +22,7 @@ import torch
 
 import runs
 from genotypes import SPACES
-from ptnas import Search, SearchSettings, Sgas, Supernet
+from ptnas import Search, SearchSettings, Sgas
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
@@ -85,9 +85,7 @@ def train(result: runs.Run, search: SearchSettings, args: Namespace, device: tor
     runs.announce(settings | {"image_size": data.image_size, "device": device})
     halves = data.halves(args.seed)
     runs.seed_step(args.seed)
-    supernet = Supernet(
-        space, search.layers, search.channels, len(data.classes), data.channels, search.alpha == "fixed"
-    )
+    supernet = search.supernet(space, len(data.classes), data.channels)
     trained, evaluated = (search.epochs * count for count in (search.passes * len(halves[0]), len(halves[1])))
     runs.warn_if_long(device, settings["preset"], lambda: runs.seconds_needed(supernet, data, trained, evaluated))
     kind = Search if search.sgas == "none" else Sgas
