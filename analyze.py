@@ -15,24 +15,772 @@ a folder, with a list of the commands that made them: what is there is not compu
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import math
 import os
 import random
 import shlex
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from scipy.stats import kendalltau
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+from torchvision.ops import Conv2dNormActivation
 from tqdm import tqdm
 
 import runs
+from genotypes import SPACES, DiscreteCell, is_convolution
+from ptnas import (
+    CRITERIA,
+    Candidate,
+    Pair,
+    Retraining,
+    RetrainSettings,
+    SearchSettings,
+    Selection,
+    SelectionSettings,
+    Stateful,
+    Supernet,
+    alpha_hessian,
+    branches,
+    evaluate,
+    largest_eigenvalue,
+    pairs_of_edges,
+    proposition_1,
+    proposition_1_simplified,
+    swapped,
+)
 
 HERE = Path(__file__).resolve().parent
+
+
+Record = dict[str, Any]
+# Of curves, told apart in grey too: colour, marker, line
+LOOKS = (
+    (runs.RED, "s", ":"), (runs.ORANGE, "^", "--"), (runs.BLUE, "o", "-"), ("#2a8c55", "v", "-."),
+    ("#8a4fb5", "D", ":"), ("#0e8f9c", "P", "--"), ("#b8860b", "X", "-"), ("black", "*", "-."),
+)  # fmt: skip
+AXES = {
+    "epoch": "epoch of the search",
+    "round": "round of the selection",
+    "tune_epochs": "epochs of tuning per round",
+    "test_error": "true test error (%)",
+    "valid_accuracy": "validation accuracy (%)",
+}
+
+
+# ============================================================================================================
+# What is measured on trained supernets
+# ============================================================================================================
+
+
+class Trained(NamedTuple):
+    """A trained supernet with the data that it was trained on."""
+
+    path: Path
+    settings: dict[str, Any]  # of its search
+    record: dict[str, Any]  # of its last epoch
+    supernet: Supernet
+    data: runs.ImageData
+    train: runs.Images
+    valid: runs.Images
+
+    @property
+    def search(self) -> SearchSettings:
+        return SearchSettings.of(self.settings)
+
+
+def checkpoints(args: Namespace) -> list[Path]:
+    """The supernets asked for. By default that of train_search.py, which is run first if it has not been yet."""
+    if args.ckpt:
+        return args.ckpt
+    default = Path("supernet.pt")
+    if not default.exists():
+        command = ["train_search.py", "--space", "s2", "--keep-every", "5", "--device", args.device]
+        command += ["--threads", str(args.threads)] if args.threads else []
+        print(f"python {shlex.join(command)}", flush=True)
+        if subprocess.run([sys.executable, str(HERE / command[0]), *command[1:]], check=False).returncode:
+            raise runs.UserError(f"no {default}, and training it failed; --ckpt names another supernet")
+    return [default]
+
+
+def need_one(args: Namespace) -> None:
+    if args.ckpt and len(args.ckpt) > 1:
+        raise runs.UserError(f"--ckpt: {args.command} is about one supernet")
+
+
+def load(path: Path, args: Namespace) -> Trained:
+    checkpoint = runs.load_checkpoint(path, "supernet")
+    settings, device = checkpoint["settings"], runs.set_up(args)
+    other = {"dataset": args.dataset and runs.dataset_name(args.dataset), "data": runs.data_folder(args.data)}
+    data = runs.load_supernet_data(
+        checkpoint, path, device, None, **{name: value for name, value in other.items() if value}
+    )
+    space = SPACES[settings["space"]]
+    supernet = SearchSettings.of(settings).supernet(space, len(data.classes), data.channels).to(device)
+    runs.load_state(supernet, checkpoint["state"]["bilevel"]["supernet"], path)
+    return Trained(path, settings, checkpoint["records"][-1], supernet, data, *data.halves(settings["seed"]))
+
+
+class Measurements(Stateful):
+    """A task that takes one measurement per step."""
+
+    state = ("done",)
+
+    def __init__(self, measures: Sequence[Callable[[], Record]]):
+        self.measures, self.done, self.total = measures, 0, len(measures)
+
+    def step(self) -> Record:
+        record = self.measures[self.done]()
+        self.done += 1
+        return record
+
+
+def measured(
+    args: Namespace,
+    how: dict[str, Any],
+    sources: Sequence[Path],
+    measures: Sequence[Callable[[], Record]],
+    show: Callable[[Record], str],
+    draw: Callable[[Figure, list[Record]], None],
+    summary: Callable[[list[Record]], dict[str, Any]] = lambda records: {},
+) -> list[Record]:
+    """Take measurements, as a run that can be resumed; draw them and write them with their summary as JSON beside the
+    picture. `how` is what they depend on beside the files `sources` and the seed."""
+    files = {"files": [path.name for path in sources], "fingerprints": [runs.fingerprint(path) for path in sources]}
+    settings = {"command": args.command, **files, "seed": args.seed, **how}
+    run = runs.Run(picture(args).with_suffix(".json"), "analysis", settings, args.resume)
+    if not run.finished:
+        run.loop(
+            Measurements(measures),
+            "step",
+            show,
+            draw,
+            complete=lambda records: runs.write_json(run.save, {**settings, **summary(records), "measured": records}),
+        )
+    print(f"\nwritten to {run.picture} and {run.save}")
+    return run.records
+
+
+def picture(args: Namespace) -> Path:
+    """Where the picture is to be written: not beside the checkpoint of another run, whose picture it would replace."""
+    checkpoint, free = args.save.with_suffix(".pt"), True
+    if checkpoint.exists():
+        try:
+            runs.load_checkpoint(checkpoint, "analysis")
+        except runs.UserError:
+            free = False
+    if args.save.suffix != ".png" or not free:
+        raise runs.UserError(f"--save {args.save}: a file name that ends in .png and is not that of a run is needed")
+    return args.save
+
+
+def save_figure(args: Namespace, numbers: Any, draw: Callable[[Figure], None]) -> None:
+    """Write what needed no run: the picture, and its numbers as JSON beside it."""
+    runs.write_json(args.save.with_suffix(".json"), numbers)
+    runs.save_picture(args.save, draw)
+    print(f"\nwritten to {args.save} and {args.save.with_suffix('.json')}")
+
+
+# ============================================================================================================
+# Sec. 3.1, α is not the strength of an operation: Fig. 1, 2 and 7
+# ============================================================================================================
+
+
+def rank_correlation(first: Sequence[Any], second: Sequence[Any]) -> float | None:
+    """Kendall's τ-b between two orders of the same things, of values of any kind that can be compared. None where one
+    of the two holds all things equal."""
+    places = [[sorted(set(values)).index(value) for value in values] for values in (first, second)]
+    if any(len(set(each)) < 2 for each in places):
+        return None
+    return float(kendalltau(*places).statistic)
+
+
+def strength(judge: Selection, cell_type: str, edge: int) -> Record:
+    """Of every operation of an edge softmax(α), how the supernet does without it (Sec. 4.1), and its strength, the
+    discretisation accuracy at convergence (Sec. 3.1); and how the order of the first two agrees with the last."""
+    space = judge.supernet.space
+    candidates = [Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
+    names = [space.operations[cell_type][edge][each.operation] for each in candidates]
+    scores = {name: CRITERIA[name](judge, candidates) for name in ("magnitude", "perturbation", "discretization")}
+    ranks = {name: [score.rank for score in of] for name, of in scores.items()}
+    return {
+        "cell": cell_type,
+        "edge": list(space.edges[edge]),
+        "operations": {
+            name: {criterion: scores[criterion][index].measured for criterion in scores}
+            for index, name in enumerate(names)
+        },
+        "chosen": {criterion: names[of.index(max(of))] for criterion, of in ranks.items()},
+        "tau": {name: rank_correlation(ranks[name], ranks["discretization"]) for name in ("magnitude", "perturbation")},
+    }
+
+
+def judge_of(trained: Trained, args: Namespace) -> Selection:
+    """What the criteria ask: a selection, in its preset's setting, that takes no step."""
+    settings = trained.settings
+    if settings["alpha"] == "fixed":
+        raise runs.UserError(f"the search of {trained.path} kept α at 0: there is nothing to compare")
+    values = runs.preset("strength", settings["preset"], settings["dataset"], settings["space"])[1]
+    how = SelectionSettings(**runs.overridden(values, args, "metric", "tune_epochs"), seed=args.seed)
+    return Selection(trained.supernet, trained.search, how, trained.train, trained.valid, trained.record["epoch"])
+
+
+def show_strength(record: Record) -> str:
+    return f"α chooses {record['chosen']['magnitude']}, strength {record['chosen']['discretization']}"
+
+
+def agreement(records: Sequence[Record]) -> dict[str, Any]:
+    """Over the edges: the mean rank correlations with strength, and on how many the strongest operation is chosen."""
+    result: dict[str, Any] = {"edges": len(records)}
+    for name in ("magnitude", "perturbation"):
+        taus = [record["tau"][name] for record in records if record["tau"][name] is not None]
+        same = sum(record["chosen"][name] == record["chosen"]["discretization"] for record in records)
+        result[name] = {"tau": mean(taus) if taus else None, "agrees": same}
+    return result
+
+
+def print_agreement(records: Sequence[Record]) -> None:
+    result = agreement(records)
+    print("\n| criterion | mean rank correlation (τ) with strength | chooses the strongest operation |\n|---|---|---|")
+    for name, words in (("magnitude", "largest α"), ("perturbation", "perturbation")):
+        tau, of = result[name]["tau"], f"{result[name]['agrees']} of {result['edges']} edges"
+        print(f"| {words} | {'-' if tau is None else f'{tau:.2f}'} | {of} |")
+
+
+def strengths(
+    args: Namespace,
+    edges_of: Callable[[Supernet], list[tuple[str, int]]],
+    draw: Callable[[Selection, Figure, list[Record]], None],
+) -> None:
+    """Measure strengths on these edges of the supernets."""
+    paths = checkpoints(args)
+    loaded = [load(path, args) for path in paths]
+    judges = [judge_of(trained, args) for trained in loaded]
+    measures = []
+    for trained, judge in zip(loaded, judges, strict=True):
+        for cell_type, edge in edges_of(trained.supernet):
+            measures.append(partial(_of_supernet, trained, strength, judge, cell_type, edge))
+    if not measures:
+        raise runs.UserError(f"all edges of {paths[0]} were decided during the search: there is nothing to compare")
+    settings = judges[0].settings
+    if any(judge.settings != settings for judge in judges):
+        raise runs.UserError("--ckpt: supernets of different presets; --metric and --tune-epochs make them comparable")
+    how = {"metric": settings.metric, "tune_epochs": settings.tune_epochs, "noise_passes": settings.noise_passes}
+    how |= {name: getattr(args, name) for name in ("edges", "cell") if name in args}
+    drawn = partial(draw, judges[0])
+    print_agreement(measured(args, how, paths, measures, show_strength, drawn, agreement))
+
+
+def _of_supernet(trained: Trained, measure: Callable[..., Record], *arguments: Any) -> Record:
+    return {"supernet": trained.path.name, "search_seed": trained.settings["seed"], **measure(*arguments)}
+
+
+def undecided(supernet: Supernet, cell_types: Sequence[str]) -> list[tuple[str, int]]:
+    return [(cell_type, edge) for cell_type in cell_types for edge in supernet.undecided(cell_type)]
+
+
+def fig1(args: Namespace) -> None:
+    """Fig. 1 and 7: softmax(α) of all operations of random edges beside their strength, and the rank correlation"""
+    generator = random.Random(args.seed)
+
+    def edges_of(supernet: Supernet) -> list[tuple[str, int]]:
+        edges = undecided(supernet, supernet.space.cell_types)
+        return generator.sample(edges, min(args.edges, len(edges)))
+
+    strengths(args, edges_of, draw_strengths)
+
+
+def draw_strengths(judge: Selection, figure: Figure, records: list[Record]) -> None:
+    """For every edge softmax(α) of its operations, on the left axis, and their strength, on the right one, which points
+    down for a loss: the higher of two bars is always the stronger operation."""
+    metric, columns = judge.metric, min(3, len(records))
+    rows = -(-len(records) // columns)
+    figure.set_size_inches(1 + 3.6 * columns, 0.6 + 3 * rows)
+    several = len({record["supernet"] for record in records}) > 1
+    for axes, record in zip(figure.subplots(rows, columns, squeeze=False).flat, records, strict=False):
+        names, places = list(record["operations"]), np.arange(len(record["operations"]))
+        weights = [each["magnitude"]["weight"] for each in record["operations"].values()]
+        reached = [each["discretization"][metric] for each in record["operations"].values()]
+        axes.bar(places - 0.2, weights, 0.4, color=runs.BLUE, label="softmax(α)")
+        axes.set_ylim(0, 1.15 * max(weights))
+        axes.set_ylabel("softmax(α)", color=runs.BLUE)
+        axes.set_xticks(places, names, fontsize=8, rotation=30, ha="right", rotation_mode="anchor")
+        right = axes.twinx()
+        worst, best = (min(reached), max(reached)) if metric == "accuracy" else (max(reached), min(reached))
+        margin = 0.25 * (best - worst) or (1.0 if metric == "accuracy" else -0.01)
+        height, foot = np.array(reached) - worst + margin, worst - margin
+        look = {"color": "#f2b45c", "edgecolor": "black", "hatch": "///", "linewidth": 0.6}
+        right.bar(places + 0.2, height, 0.4, bottom=foot, **look)
+        right.set_ylim(foot, best + margin / 2)
+        right.set_ylabel({"accuracy": "accuracy (%)", "loss": "loss (nats), downwards"}[metric], color="#9a5a00")
+        tau = record["tau"]["magnitude"]
+        where = f"{runs.CELL_NAMES[record['cell']]}, edge {record['edge'][0]}→{record['edge'][1]}"
+        seed = f"search seed {record['search_seed']}, " if several else ""
+        axes.set_title(f"{where}\n{seed}rank correlation τ = {'-' if tau is None else f'{tau:.2f}'}", fontsize=9.5)
+    for axes in figure.axes[len(records) : rows * columns]:
+        axes.axis("off")
+    figure.suptitle(f"softmax(α) (plain) and discretisation {metric} at convergence (hatched)", fontsize=11)
+
+
+def fig2(args: Namespace) -> None:
+    """Fig. 2: the operations that α chooses on all edges of a cell beside the strongest ones, each edge by itself"""
+    need_one(args)
+
+    def edges_of(supernet: Supernet) -> list[tuple[str, int]]:
+        space = supernet.space
+        cell_type = args.cell or space.cell_types[0]
+        if cell_type not in space.cell_types:
+            raise runs.UserError(f"--cell {cell_type}: the space {space.name} has {', '.join(space.cell_types)}")
+        if supernet.decided(cell_type):
+            raise runs.UserError(
+                f"edges of the {runs.CELL_NAMES[cell_type]} were decided during the search; fig1 works"
+            )
+        return undecided(supernet, [cell_type])
+
+    def draw(judge: Selection, figure: Figure, records: list[Record]) -> None:
+        space = judge.supernet.space
+        figure.set_size_inches(20, 1 + 0.5 * len(records))
+        titles = {"magnitude": "(a) largest α", "discretization": f"(b) strength: best discretisation {judge.metric}"}
+        for axes, (criterion, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+            operations = tuple((record["chosen"][criterion], *record["edge"]) for record in records)
+            fed = {node for _, _, node in operations}  # all nodes, in the end
+            concat = tuple(node for node in space.concat if node in fed) or (max(fed),)
+            cell = DiscreteCell(operations, space.nodes[0], concat)
+            runs.draw_cell(axes, cell, f"{title}, {runs.CELL_NAMES[records[0]['cell']]}")
+
+    strengths(args, edges_of, draw)
+
+
+# ============================================================================================================
+# Sec. 3.2, skip connections: Fig. 3, Table 1, Proposition 1; and the curvature in α
+# ============================================================================================================
+
+
+def read_log(path: Path) -> list[Record]:
+    """The epochs of a search whose log tells accuracy and gap. Raises UserError."""
+    try:
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        curve = [{name: record[name] for name in ("epoch", "valid_accuracy", "skip_gap")} for record in records]
+    except OSError:
+        raise runs.UserError(f"there is no log {path}") from None
+    except (ValueError, KeyError, TypeError):
+        raise runs.UserError(f"{path} is not the log of a search, supernet.jsonl") from None
+    if not curve or any(record["skip_gap"] is None for record in curve):
+        raise runs.UserError(f"{path}: no epoch, or a space in which no edge has both skip_connect and a convolution")
+    return curve
+
+
+def fig3(args: Namespace) -> None:
+    """Fig. 3: mean(α_skip - α_conv), softmaxed, against validation accuracy over a search, from its log"""
+    args.save = picture(args)
+    logs = args.logs or [path.with_suffix(".jsonl") for path in checkpoints(args)]
+    curves = {str(path): read_log(path) for path in logs}
+    print("| log | epochs | validation accuracy (%), first and last | gap, first and last | rank correlation (τ) |")
+    print("|---|---|---|---|---|")
+    for name, curve in curves.items():
+        pairs = [[record[key] for record in curve] for key in ("valid_accuracy", "skip_gap")]
+        tau = rank_correlation(*pairs)
+        ends = [
+            f"{values[0]:.{digits}f}, {values[-1]:.{digits}f}" for values, digits in zip(pairs, (2, 4), strict=True)
+        ]
+        print(f"| {name} | {len(curve)} | {' | '.join(ends)} | {'-' if tau is None else f'{tau:.2f}'} |")
+    save_figure(args, curves, lambda figure: draw_gaps(figure, curves))
+
+
+def draw_gaps(figure: Figure, curves: dict[str, list[Record]]) -> None:
+    """The gap against validation accuracy, and against the epoch."""
+    figure.set_size_inches(9.5, 4.2)
+    for axes, x in zip(figure.subplots(1, 2, sharey=True), ("valid_accuracy", "epoch"), strict=True):
+        for (name, curve), (colour, marker, style) in zip(curves.items(), itertools.cycle(LOOKS), strict=False):
+            xs, ys = ([record[key] for record in curve] for key in (x, "skip_gap"))
+            look = {"color": colour, "marker": marker, "label": Path(name).stem if x == "epoch" else None}
+            axes.plot(xs, ys, **look, linestyle=style, linewidth=1, markersize=3.5)
+            axes.plot(xs[-1], ys[-1], color=colour, marker=marker, markersize=9, markeredgecolor="black")
+        axes.axhline(0, color=runs.GREY, linewidth=0.8)
+        axes.set_xlabel(AXES[x])
+    figure.axes[0].set_ylabel("mean(α_skip − α_conv), softmaxed")
+    figure.legend(loc="outside lower center", ncols=3)
+    figure.suptitle("the gap over a search, the last epoch with the large mark", fontsize=11)
+
+
+class Staged(nn.Module):
+    """VGG or ResNet at the size that He et al. (2016) have for CIFAR, to shuffle (Table 1): a stem and three stages of
+    `layers` layers each, the first layer of the second and third of which halves the map and doubles the channels.
+
+    A layer of "VGG" (Simonyan & Zisserman, 2015) is a 3x3 convolution with norm and ReLU, after max-pooling where the
+    map is halved; a layer of "ResNet" is a residual block of two convolutions, so that 3 layers make a ResNet-20.
+    """
+
+    def __init__(self, kind: str, layers: int, channels: int, classes: int, image_channels: int):
+        super().__init__()
+        self.stem = Conv2dNormActivation(image_channels, channels)
+        layer = BasicBlock if kind == "ResNet" else Conv2dNormActivation
+        stages = [[layer(channels, channels) for _ in range(layers)]]
+        for width in (2 * channels, 4 * channels):
+            if kind == "ResNet":
+                shortcut = Conv2dNormActivation(width // 2, width, 1, stride=2, activation_layer=None)
+                first = BasicBlock(width // 2, width, stride=2, downsample=shortcut)
+            else:
+                first = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), Conv2dNormActivation(width // 2, width))
+            stages.append([first, *(layer(width, width) for _ in range(layers - 1))])
+        self.stages = nn.ModuleList(nn.Sequential(*stage) for stage in stages)
+        self.classifier = nn.Linear(4 * channels, classes)
+
+    def forward(self, x: Tensor, batch: int = 0, drop_path: float = 0.0) -> Tensor | tuple[Tensor, None]:
+        """Like `ptnas.Network`."""
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        logits = self.classifier(x.mean(dim=(2, 3)))
+        return (logits, None) if self.training else logits
+
+    def pairs(self) -> list[list[Pair]]:
+        """For every stage the pairs of layers of one shape."""
+        equal = (range(number > 0, len(stage)) for number, stage in enumerate(self.stages))
+        return [
+            [(stage, *pair) for pair in itertools.combinations(places, 2)]
+            for stage, places in zip(self.stages, equal, strict=True)
+        ]
+
+
+# Table 1: test accuracy in percent on CIFAR-10, before, and mean and standard deviation after shuffling
+TABLE_1 = {"VGG": (92.69, 9.83, 0.33), "ResNet": (93.86, 83.20, 2.03), "DARTS supernet": (88.44, 81.09, 1.87)}
+
+
+def table1(args: Namespace) -> None:
+    """Table 1: test accuracy before and after two layers of every stage, or edges of every cell, change places"""
+    need_one(args)
+    picture(args)
+    (path,) = checkpoints(args)
+    trained = load(path, args)
+    settings, batch = trained.settings, trained.search.eval_batch_size
+    plan = runs.preset("table1", settings["preset"], settings["dataset"])[1]
+    plan = runs.overridden(plan, args, "epochs", "layers", "channels")
+    training = RetrainSettings(**plan, auxiliary=0.0, drop_path=0.0, cutout=0.0)
+    networks = {kind: stage_network(kind, training, trained, args) for kind in ("VGG", "ResNet")}
+    shuffled = [(kind, network.eval(), network.pairs()) for kind, network in networks.items()]
+    shuffled.append(("DARTS supernet", trained.supernet, pairs_of_edges(trained.supernet)))
+
+    def accuracies(kind: str, network: nn.Module, pairs: list[list[Pair]], shuffle: int) -> Record:
+        """Before any shuffle, which is number 0, or with one."""
+        generator = random.Random(f"{args.seed} {kind} {shuffle}")
+        with swapped([generator.choice(choices) for choices in pairs if choices] if shuffle else []):
+            running = evaluate(network, trained.data.test, batch).accuracy
+            with batch_statistics(network):
+                of_batch = evaluate(network, trained.data.test, batch).accuracy
+        return {"network": kind, "shuffle": shuffle, "test_accuracy": running, "with_batch_statistics": of_batch}
+
+    measures = [partial(accuracies, *each, shuffle) for each in shuffled for shuffle in range(args.shuffles + 1)]
+    how = {"shuffles": args.shuffles, **asdict(training)}
+    chance = 100 / len(trained.data.classes)
+    records = measured(
+        args,
+        how,
+        [path],
+        measures,
+        lambda record: f"{record['network']} {record['test_accuracy']:.2f}%",
+        lambda figure, records: draw_shuffles(figure, records, chance),
+    )
+    print(f"\nTable 1: test accuracy (%) on {Path(settings['dataset']).name}, {args.shuffles} shuffles, mean ± sd\n")
+    print(
+        "| | paper (CIFAR-10): before | after | here: before | after | with statistics of the batch: before | after |"
+    )
+    print("|---" * 7 + "|")
+    for kind, of_paper in TABLE_1.items():
+        own = [
+            f"{before:.2f} | {spread(after)}"
+            for before, after in (
+                of_network(records, kind, name) for name in ("test_accuracy", "with_batch_statistics")
+            )
+        ]
+        print(f"| {kind} | {'{:.2f} | {:.2f} ± {:.2f}'.format(*of_paper)} | {' | '.join(own)} |")
+
+
+@contextlib.contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Within the context the norms take the statistics of the batch, as those of a supernet always do, and leave their
+    running ones as they are."""
+    norms = [
+        module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.track_running_stats
+    ]
+    for norm in norms:
+        norm.train().track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.eval().track_running_stats = True
+
+
+def stage_network(kind: str, training: RetrainSettings, trained: Trained, args: Namespace) -> Staged:
+    """VGG or ResNet, trained on the training images of the supernet's data."""
+    settings = {name: trained.settings[name] for name in ("dataset", "data", "limit", "image_size")}
+    settings |= {"network": kind, "seed": args.seed, **asdict(training)}
+    save = args.save.with_suffix(f".{kind.lower()}.pt")
+    run = runs.Run(save, "network", settings, args.resume)
+    data, device = trained.data, next(trained.supernet.parameters()).device
+    runs.seed_step(args.seed)
+    network = Staged(kind, training.layers, training.channels, len(data.classes), data.channels).to(device)
+    task = Retraining(network, training, data.train, data.test)
+    if run.finished:
+        runs.load_state(task, run.state, run.checkpoint)
+    else:
+        run.loop(
+            task,
+            "epoch",
+            lambda record: f"{kind}: test accuracy {record['test_accuracy']:.2f}%",
+            lambda figure, records: runs.draw_retraining(figure, records, kind),
+        )
+    return network
+
+
+def of_network(records: Sequence[Record], kind: str, name: str) -> tuple[float, list[float]]:
+    """The accuracy of a network before any shuffle, and those after each."""
+    before, *after = (record[name] for record in records if record["network"] == kind)
+    return before, after
+
+
+def draw_shuffles(figure: Figure, records: list[Record], chance: float) -> None:
+    """Test accuracy before and after shuffling, by network, every shuffle as a dot."""
+    figure.set_size_inches(7.5, 4.2)
+    axes = figure.subplots()
+    bars = (
+        ("test_accuracy", "after", {"color": "#f2b45c", "hatch": "///"}),
+        ("with_batch_statistics", "after, norms with the statistics of the batch", {"color": "white", "hatch": "..."}),
+    )
+    kinds = list(dict.fromkeys(record["network"] for record in records))
+    for place, kind in enumerate(kinds):
+        before = of_network(records, kind, "test_accuracy")[0]
+        axes.bar(place - 0.27, before, 0.25, color=runs.BLUE, edgecolor="black", linewidth=0.6, label="before")
+        axes.text(place - 0.27, before + 1, f"{before:.1f}", ha="center", fontsize=9)
+        for number, (name, label, look) in enumerate(bars):
+            after, middle = of_network(records, kind, name)[1], place + 0.27 * number
+            if after:
+                axes.bar(middle, mean(after), 0.25, edgecolor="black", linewidth=0.6, label=label, **look)
+                spots = middle + 0.18 * (np.arange(len(after)) + 0.5) / len(after) - 0.09
+                axes.plot(spots, after, ".", color="black", markersize=5, label="each shuffle")
+                axes.text(middle, max(after) + 2, f"{mean(after):.1f}", ha="center", fontsize=9)
+    axes.axhline(chance, color=runs.GREY, linestyle="-.", linewidth=1, label="chance")
+    axes.set_xticks(range(len(kinds)), kinds)
+    axes.set_ylim(0, 112)
+    axes.set_ylabel("test accuracy (%)")
+    legend = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=3, fontsize=8.5)
+
+
+def proposition(args: Namespace) -> None:
+    """Proposition 1: Var(x_e - m*) and Var(o_e(x_e) - m*) of every edge, the optimal α that follows, the learnt one"""
+    paths = checkpoints(args)
+    measures = [partial(variances, load(path, args), args.images) for path in paths]
+    records = measured(
+        args,
+        {"images": args.images},
+        paths,
+        measures,
+        lambda record: f"{closeness(record)['skip_closer']} of {len(record['edges'])} edges",
+        draw_proposition,
+        lambda records: {"summary": [closeness(record) for record in records]},
+    )
+    print("\n| supernet | x_e closer to m* than o_e(x_e) | mean α_skip, softmaxed: optimal | learnt | τ |")
+    print("|---|---|---|---|---|")
+    for record in records:
+        found = closeness(record)
+        tau = "-" if found["tau"] is None else f"{found['tau']:.2f}"
+        numbers = f"{found['optimal_theta_skip']:.3f} | {found['learnt_theta_skip']:.3f} | {tau}"
+        print(f"| {record['supernet']} | {found['skip_closer']} of {found['edges']} edges | {numbers} |")
+
+
+def variances(trained: Trained, count: int) -> Record:
+    """Proposition 1 on every edge, from feature maps of clean validation images; what stands for m* is said in
+    `ptnas.branches`. The learnt α are brought to α_conv and α_skip of Eq. 2 by footnote 1: all operations but
+    skip_connect and `none` count as one, with the sum of their weights."""
+    weights = {cell_type: rows.tolist() for cell_type, rows in trained.supernet.weights().items()}
+    space, edges = trained.supernet.space, []
+    for (cell_type, edge), samples in branches(trained.supernet, next(trained.valid.clean(count))[0]).items():
+        optimum = proposition_1(*samples)
+        skip, conv = proposition_1_simplified(*samples)
+        shares = dict(zip(space.operations[cell_type][edge], weights[cell_type][edge], strict=True))
+        among = sum(share for name, share in shares.items() if name != "none")
+        edges.append(
+            {
+                "cell": cell_type,
+                "edge": list(space.edges[edge]),
+                "var_skip": skip,
+                "var_conv": conv,
+                "theta_skip": optimum.theta_skip,
+                "alpha": [
+                    alpha if math.isfinite(alpha) else None for alpha in (optimum.alpha_conv, optimum.alpha_skip)
+                ],
+                "learnt_theta_skip": shares["skip_connect"] / among,
+                "learnt_alpha": [
+                    math.log(1 - shares["skip_connect"] / among),
+                    math.log(shares["skip_connect"] / among),
+                ],
+            }
+        )
+    if not edges:
+        raise runs.UserError(f"{trained.path}: no undecided edge has skip_connect and another operation")
+    return {"supernet": trained.path.name, "valid_accuracy": trained.record["valid_accuracy"], "edges": edges}
+
+
+def closeness(record: Record) -> dict[str, Any]:
+    """Over the edges: on how many the skip connection is the closer one in variance, the mean of the optimal and of
+    the learnt θ_skip (the optimal one brought into [0, 1]), and how the two orders agree."""
+    edges = record["edges"]
+    optimal, learnt = within([each["theta_skip"] for each in edges]), [each["learnt_theta_skip"] for each in edges]
+    return {
+        "supernet": record["supernet"],
+        "edges": len(edges),
+        "skip_closer": sum(each["var_skip"] < each["var_conv"] for each in edges),
+        "optimal_theta_skip": mean(optimal),
+        "learnt_theta_skip": mean(learnt),
+        "tau": rank_correlation(optimal, learnt),
+    }
+
+
+def within(thetas: Sequence[float]) -> list[float]:
+    return [min(max(theta, 0.0), 1.0) for theta in thetas]
+
+
+def draw_proposition(figure: Figure, records: list[Record]) -> None:
+    """The two variances, and the optimal against the learnt α_skip, an edge in each point."""
+    figure.set_size_inches(9.5, 4.8)
+    left, right = figure.subplots(1, 2)
+    edges = [edge for record in records for edge in record["edges"]]
+    looks = zip(dict.fromkeys(edge["cell"] for edge in edges), LOOKS, strict=False)
+    for cell_type, (colour, marker, _) in looks:
+        own = [edge for edge in edges if edge["cell"] == cell_type]
+        look = {"color": colour, "marker": marker, "s": 32, "edgecolor": "white", "linewidth": 0.4}
+        name = runs.CELL_NAMES[cell_type]
+        left.scatter([edge["var_conv"] for edge in own], [edge["var_skip"] for edge in own], **look, label=name)
+        optimal = within([edge["theta_skip"] for edge in own])
+        right.scatter(optimal, [edge["learnt_theta_skip"] for edge in own], **look, label=name)
+    most = 1.1 * max(max(edge["var_conv"], edge["var_skip"]) for edge in edges)
+    left.plot([0, most], [0, most], color=runs.GREY, linewidth=0.8, linestyle="--")
+    left.set(xlim=(0, most), ylim=(0, most), xlabel="Var(o_e(x_e) − m*)", ylabel="Var(x_e − m*)")
+    left.set_title("below the line: x_e is closer to m*", fontsize=10)
+    right.plot([0, 1], [0, 1], color=runs.GREY, linewidth=0.8, linestyle="--")
+    right.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="optimal α_skip, softmaxed (Proposition 1)")
+    right.set_ylabel("learnt α_skip, softmaxed")
+    right.set_title("on the line: learnt as Proposition 1 says", fontsize=10)
+    left.legend()
+    figure.suptitle("every edge of " + ", ".join(record["supernet"] for record in records), fontsize=11)
+
+
+def hessian(args: Namespace) -> None:
+    """The largest eigenvalue of the Hessian of the validation loss in α, for every kept epoch of a search"""
+    measures, files = [], []
+    for path in checkpoints(args):
+        trained = load(path, args)
+        kept = {**runs.snapshots(path), trained.record["epoch"]: path}
+        files += kept.values()
+        measures += [partial(curvature, trained, each, args) for _, each in sorted(kept.items())]
+    records = measured(args, {"images": args.images}, files, measures, show_curvature, draw_curvature)
+    print("\n| supernet | epoch | largest eigenvalue | residual | validation accuracy (%) |\n|---|---|---|---|---|")
+    for record in records:
+        numbers = f"{record['eigenvalue']:.5f} | {record['residual']:.5f} | {record['valid_accuracy']:.2f}"
+        print(f"| {record['supernet']} | {record['epoch']} | {numbers} |")
+    if len(records) == len({record["supernet"] for record in records}):
+        print("\ntrain_search.py --keep-every N keeps more epochs")
+
+
+def curvature(trained: Trained, path: Path, args: Namespace) -> Record:
+    """At one epoch, on one batch of clean validation images, the same at every epoch (Zela et al., 2020, take a batch
+    too)."""
+    checkpoint, supernet = runs.load_checkpoint(path, "supernet"), trained.supernet
+    runs.load_state(supernet, checkpoint["state"]["bilevel"]["supernet"], path)
+    if not undecided(supernet, supernet.space.cell_types):
+        raise runs.UserError(f"all edges of {path} are decided: the loss does not depend on α")
+    product, size = alpha_hessian(supernet, next(trained.valid.clean(args.images)))
+    start = torch.randn(size, generator=torch.Generator().manual_seed(args.seed)).to(trained.valid.labels.device)
+    found = largest_eigenvalue(product, start)
+    last = checkpoint["records"][-1]
+    return {
+        "supernet": trained.path.name,
+        "epoch": last["epoch"],
+        "eigenvalue": found.value,
+        "residual": found.residual,
+        "products": found.products,
+        "valid_accuracy": last["valid_accuracy"],
+    }
+
+
+def show_curvature(record: Record) -> str:
+    return f"epoch {record['epoch']}: {record['eigenvalue']:.5f}"
+
+
+def draw_curvature(figure: Figure, records: list[Record]) -> None:
+    """The eigenvalue over the epochs, by supernet."""
+    figure.set_size_inches(6, 4)
+    axes = figure.subplots()
+    names = dict.fromkeys(record["supernet"] for record in records)
+    for name, (colour, marker, style) in zip(names, itertools.cycle(LOOKS), strict=False):
+        own = [record for record in records if record["supernet"] == name]
+        values = [record["eigenvalue"] for record in own]
+        axes.plot([record["epoch"] for record in own], values, color=colour, marker=marker, linestyle=style, label=name)
+    axes.set_xlabel(AXES["epoch"])
+    axes.set_ylabel("largest eigenvalue of ∇²L_valid in α (nats)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(fontsize=8)
+
+
+# ============================================================================================================
+# Cells: Fig. 5 and 10-24
+# ============================================================================================================
+
+
+def cells(args: Namespace) -> None:
+    """Fig. 5 and 10-24: the cells of architectures, published ones by name, others from genotype.json or from text"""
+    args.save = picture(args)
+    found = [(text, runs.load_architecture(text)[0]) for text in args.archs]
+
+    def draw(figure: Figure) -> None:
+        columns = max(len(architecture.cells) for _, architecture in found)
+        figure.set_size_inches(1 + 7 * columns, 4.6 * len(found))
+        places = figure.subplots(len(found), columns, squeeze=False)
+        for row, (name, architecture) in zip(places, found, strict=True):
+            for axes, (cell_type, cell) in zip(row, architecture.cells.items(), strict=False):
+                runs.draw_cell(
+                    axes,
+                    cell,
+                    f"{Path(name).stem if Path(name).is_file() else name[:40]}: {runs.CELL_NAMES[cell_type]}",
+                )
+            for axes in row[len(architecture.cells) :]:
+                axes.axis("off")
+
+    numbers = [
+        {
+            "name": name,
+            "text": str(architecture),
+            "convolutions": {
+                kind: sum(is_convolution(op) for op, _, _ in cell.operations)
+                for kind, cell in architecture.cells.items()
+            },
+        }
+        for name, architecture in found
+    ]
+    for each in numbers:
+        print(f"{each['name']}: {each['text']}")
+    save_figure(args, numbers, draw)
+
+
+# ============================================================================================================
+# The methods of Sec. 5 and 6
+# ============================================================================================================
 
 
 class Method(NamedTuple):
@@ -484,13 +1232,44 @@ def table4(args: Namespace) -> None:
     print(f"\nwritten to {study.folder / 'table4.json'}")
 
 
+def draw_trajectories(
+    figure: Figure, points: list[dict[str, Any]], panels: dict[str, float | None], x: str, y: str
+) -> None:
+    """Fig. 4, 6, 8 and 9: a quantity `y` of AXES over `x`, by method, mean and standard deviation over the seeds; a
+    panel for each data set or space, with the average of all architectures if it is known."""
+    figure.set_size_inches(3 + 2.4 * len(panels), 3.9)  # small, so that its text can be read where it is shown
+    names = list(dict.fromkeys(point["method"] for point in points))
+    seeds = len({point["seed"] for point in points})
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (panel, of_all) in zip(places, panels.items(), strict=True):
+        for name, (colour, marker, style) in zip(names, itertools.cycle(LOOKS), strict=False):
+            values: dict[int, list[float]] = {}
+            for point in points:
+                if point["method"] == name and panel in point[y]:
+                    values.setdefault(point[x], []).append(point[y][panel])
+            at = sorted(values)
+            several = [values[each] for each in at]
+            means = np.array([np.mean(each) for each in several])
+            deviations = np.array([np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in several])
+            axes.plot(at, means, color=colour, marker=marker, linestyle=style, label=name)
+            axes.fill_between(at, means - deviations, means + deviations, color=colour, alpha=0.15, linewidth=0)
+        if of_all is not None:
+            axes.axhline(of_all, color=runs.GREY, linestyle="-.", linewidth=1, label="average of all architectures")
+        axes.set_title(panel)
+        axes.set_xlabel(AXES[x])
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.axes[0].set_ylabel(AXES[y])
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.suptitle(f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed", fontsize=10)
+
+
 def save_trajectories(
     picture: Path, points: list[dict[str, Any]], average: dict[str, float | None], x: str, y: str
 ) -> None:
     """The picture of a figure of curves, and its numbers in a JSON file beside it."""
     numbers = picture.with_suffix(".json")
     runs.write_json(numbers, {"points": points, "average": average})
-    runs.save_picture(picture, lambda figure: runs.draw_trajectories(figure, points, average, x, y))
+    runs.save_picture(picture, lambda figure: draw_trajectories(figure, points, average, x, y))
     print(f"\nwritten to {picture} and {numbers}")
 
 
@@ -529,8 +1308,7 @@ def fig4(args: Namespace) -> None:
 
 def fig6(args: Namespace) -> None:
     """Fig. 6: validation accuracy during selections from one supernet by different criteria, from their logs"""
-    if args.save.suffix != ".png" or args.save.with_suffix(".pt").exists():
-        raise runs.UserError(f"--save {args.save}: a file name that ends in .png and is not that of a run is needed")
+    args.save = picture(args)
     points: dict[tuple[str, int, int], dict[str, Any]] = {}
     for log in args.logs:
         if log.suffix != ".jsonl":
@@ -583,6 +1361,70 @@ def fig9(args: Namespace) -> None:
 # ============================================================================================================
 
 
+def add_figure_options(parser: ArgumentParser, name: str) -> None:
+    """The options of a command that measures on supernets."""
+    default = "supernet.pt by default, which is trained where it is not there"
+    parser.add_argument("--ckpt", nargs="+", type=Path, metavar="FILE", help=f"supernets; {default}")
+    parser.add_argument("--dataset", metavar="NAME|FOLDER", help="that of the search by default")
+    parser.add_argument("--data", metavar="DIR", type=Path, help="where the named data sets lie")
+    parser.add_argument("--seed", type=runs.whole(0), default=0, metavar="N", help="of what is drawn at random")
+    parser.add_argument("--resume", action="store_true", help="go on where the run that wrote the result stopped")
+    add_picture_option(parser, name)
+    runs.add_machine_options(parser)
+
+
+def add_picture_option(parser: ArgumentParser, name: str) -> None:
+    text = f"{name}.png by default; the numbers stand beside it as .json"
+    parser.add_argument("--save", type=Path, default=Path(f"{name}.png"), metavar="FILE", help=text)
+
+
+def add_strength_options(parser: ArgumentParser, name: str) -> None:
+    parser.add_argument("--metric", choices=("accuracy", "loss"), help="what strength is measured by")
+    parser.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="for the supernet to converge again")
+    add_figure_options(parser, name)
+
+
+def fig1_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--edges", type=runs.whole(1), default=3, metavar="K", help="of each supernet, 3 by default")
+    add_strength_options(parser, "fig1")
+
+
+def fig2_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--cell", choices=tuple(runs.CELL_NAMES), help="the first of the space by default")
+    add_strength_options(parser, "fig2")
+
+
+def fig3_options(parser: ArgumentParser) -> None:
+    text = "supernet.jsonl by default; where there is no supernet.pt, it is trained first"
+    parser.add_argument("logs", nargs="*", type=Path, metavar="LOG", help=text)
+    parser.set_defaults(ckpt=None)
+    add_picture_option(parser, "fig3")
+    runs.add_machine_options(parser)
+
+
+def table1_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--shuffles", type=runs.whole(1), default=10, metavar="N", help="10 by default")
+    for name, least in (("--epochs", 1), ("--layers", 3), ("--channels", 1)):
+        parser.add_argument(name, type=runs.whole(least), metavar="N", help="of VGG and ResNet; layers: of each stage")
+    add_figure_options(parser, "table1")
+
+
+def proposition_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--images", type=runs.whole(2), default=128, metavar="N", help="at most, 128 by default")
+    add_figure_options(parser, "proposition")
+
+
+def hessian_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--images", type=runs.whole(2), default=64, metavar="N", help="at most, 64 by default")
+    add_figure_options(parser, "hessian")
+
+
+def cells_options(parser: ArgumentParser) -> None:
+    text = "published name, genotype.json, Genotype(...) or |op~0|+...; two that the paper found by default"
+    parser.add_argument("archs", nargs="*", default=["DARTS_PT_S2_1", "DARTS_PT_S4_1"], metavar="ARCH", help=text)
+    add_picture_option(parser, "cells")
+
+
 def add_study_options(parser: ArgumentParser) -> None:
     """The options of a command that starts others."""
     parser.add_argument("--folder", type=Path, default=Path("results"), metavar="DIR", help="of all results")
@@ -610,7 +1452,7 @@ def nb201_options(parser: ArgumentParser) -> None:
 
 def fig6_options(parser: ArgumentParser) -> None:
     parser.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="genotype.jsonl, its genotype.pt beside it")
-    parser.add_argument("--save", type=Path, default=Path("fig6.png"), metavar="FILE", help="fig6.png by default")
+    add_picture_option(parser, "fig6")
 
 
 def fig9_options(parser: ArgumentParser) -> None:
@@ -634,6 +1476,13 @@ def table3_options(parser: ArgumentParser) -> None:
 
 
 COMMANDS: dict[str, tuple[Callable[[Namespace], None], Callable[[ArgumentParser], None]]] = {
+    "fig1": (fig1, fig1_options),
+    "fig2": (fig2, fig2_options),
+    "fig3": (fig3, fig3_options),
+    "table1": (table1, table1_options),
+    "proposition": (proposition, proposition_options),
+    "hessian": (hessian, hessian_options),
+    "cells": (cells, cells_options),
     "fig4": (fig4, nb201_options),
     "fig6": (fig6, fig6_options),
     "fig9": (fig9, fig9_options),

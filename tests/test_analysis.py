@@ -1,0 +1,573 @@
+"""The argument of Sec. 3, measured: strength, shuffled edges, Proposition 1 on feature maps, curvature in α."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch.nn import functional as F
+
+import runs
+from genotypes import SPACES
+from ptnas import (
+    RetrainSettings,
+    SearchSettings,
+    Selection,
+    SelectionSettings,
+    alpha_hessian,
+    branches,
+    evaluate,
+    group,
+    largest_eigenvalue,
+    pairs_of_edges,
+    proposition_1,
+    standardize,
+    swapped,
+)
+from tests.conftest import Batches, load_script, make_images, make_supernet
+
+ANALYZE, TRAIN = load_script("analyze"), load_script("train_search")
+SMALL = ["--epochs", "2", "--channels", "2", "--limit", "64", "--keep-every", "1"]
+
+
+def state_of(module):
+    return {name: copy.deepcopy(value) for name, value in module.state_dict().items()}
+
+
+def same_state(before, after):
+    return before.keys() == after.keys() and all(
+        torch.equal(value, after[name]) if isinstance(value, torch.Tensor) else value == after[name]
+        for name, value in before.items()
+    )
+
+
+# ------------------------------------------------------------------------------------------------- Table 1: shuffling
+
+
+@pytest.mark.parametrize("space", ["s1", "s2", "s4", "nb201"])
+def test_swapping_is_undone_exactly(space):
+    supernet, (images, _) = make_supernet(space), make_images()
+    before, state = supernet(images), state_of(supernet)
+    pairs = [choices[-1] for choices in pairs_of_edges(supernet)]
+    with swapped(pairs), swapped([(pairs[0][0], 0, 1), (pairs[0][0], 1, 2)]):
+        assert not torch.equal(supernet(images), before)
+    assert torch.equal(supernet(images), before)
+    assert same_state(state, state_of(supernet))
+
+
+def test_swapping_is_undone_after_an_error():
+    supernet, (images, _) = make_supernet(), make_images()
+    before = supernet(images)
+    with pytest.raises(KeyError), swapped([choices[0] for choices in pairs_of_edges(supernet)]):
+        raise KeyError
+    assert torch.equal(supernet(images), before)
+
+
+@pytest.mark.parametrize("space", ["s1", "s2", "nb201"])
+def test_swapped_edges_take_their_operations_and_their_alpha_along(space):
+    """In every cell the same two edges, so that α can be exchanged as well: then all is as if the edges of every node
+    had been written down in another order."""
+    supernet, (images, _) = make_supernet(space), make_images()
+    one, other = (1, 5) if space == "nb201" else (7, 12)
+    with swapped([(cell.edges, one, other) for cell in supernet.skeleton.cells]):
+        swapped_logits = supernet(images)
+    by_hand = copy.deepcopy(supernet)
+    with torch.no_grad():
+        for cell_type, alpha in by_hand.alpha.items():
+            alpha[[one, other]] = supernet.alpha[cell_type][[other, one]]
+        for cell, original in zip(by_hand.skeleton.cells, supernet.skeleton.cells, strict=True):
+            for to, source in ((one, other), (other, one)):
+                cell.edges[to].operations = copy.deepcopy(original.edges[source].operations)
+                cell.edges[to].zero = original.edges[source].zero
+    assert torch.allclose(by_hand(images), swapped_logits, rtol=1e-10, atol=1e-12)
+
+
+def test_every_pair_of_edges_that_is_offered_fits():
+    supernet, (images, _) = make_supernet(), make_images(count=4, size=9)
+    for cell, choices in zip(supernet.skeleton.cells, pairs_of_edges(supernet), strict=True):
+        # a reduction cell has 8 edges of stride 2 and 6 of stride 1
+        assert len(choices) == (91 if cell.cell_type == "normal" else 28 + 15)
+        for pair in choices[:: 7 if cell.cell_type == "normal" else 5]:
+            with swapped([pair]):
+                assert supernet(images).shape == (4, 3)
+
+
+def test_a_masked_edge_stays_masked_where_it_stands():
+    supernet, (images, _) = make_supernet(), make_images()
+    with supernet.mask("normal", 1), swapped([(cell.edges, 1, 3) for cell in supernet.skeleton.cells]):
+        masked = supernet(images)
+        supernet.skeleton.cells[0].edges[3].operations[1][1].weight.data.add_(1.0)  # edge 1, now in the place of 3
+        assert torch.equal(supernet(images), masked)
+
+
+def test_a_resnet_of_three_layers_per_stage_is_the_resnet_20_of_he_et_al():
+    network = ANALYZE.Staged("ResNet", 3, 16, 10, 3)
+    shortcuts = 16 * 32 + 32 * 64 + 2 * 32 + 2 * 64
+    assert sum(p.numel() for p in network.parameters()) == 269_722 + shortcuts  # 0.27M in their Table 6
+
+
+@pytest.mark.parametrize("kind", ["VGG", "ResNet"])
+@pytest.mark.parametrize("size", [8, 9])
+def test_layers_of_a_stage_can_change_places(kind, size):
+    torch.manual_seed(0)
+    network = ANALYZE.Staged(kind, 3, 4, 3, 1).double()
+    images, _ = make_images(size=size)
+    network(images)  # running statistics
+    network.eval()
+    before, state = network(images), state_of(network)
+    assert [len(choices) for choices in network.pairs()] == [3, 1, 1]
+    for choices in network.pairs():
+        for pair in choices:
+            with swapped([pair]):
+                assert not torch.allclose(network(images), before)
+    with ANALYZE.batch_statistics(network):
+        assert not torch.allclose(network(images), before)
+    assert torch.equal(network(images), before)
+    assert same_state(state, state_of(network))
+
+
+# ------------------------------------------------------------------------------------------------------- eigenvalues
+
+
+def symmetric(eigenvalues, seed):
+    generator = torch.Generator().manual_seed(seed)
+    size = len(eigenvalues)
+    basis = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.double)).Q
+    return basis @ torch.diag(torch.tensor(eigenvalues, dtype=torch.double)) @ basis.T
+
+
+def found_of(matrix, **how):
+    start = torch.randn(len(matrix), generator=torch.Generator().manual_seed(1), dtype=torch.double)
+    return largest_eigenvalue(lambda vector: matrix @ vector, start, **how)
+
+
+@pytest.mark.parametrize(
+    "eigenvalues",
+    [
+        [3.0, 1.0, -2.0, 0.5],  # the largest is the largest in magnitude
+        [-5.0, 2.0, 0.5, -1.0],  # a negative one is
+        [-50.0, 2.0, 0.5, -1.0],
+        [2.0, -2.0, 0.5, 0.1],  # two are, of opposite sign
+        [-1.0, -2.0, -3.0],  # all are negative
+        [4.0, 4.0, 1.0],
+        [7.0],
+    ],
+)
+def test_the_largest_eigenvalue_is_not_the_largest_in_magnitude(eigenvalues):
+    matrix = symmetric(eigenvalues, seed=0)
+    found = found_of(matrix, tolerance=1e-4, iterations=2000)
+    assert found.value == pytest.approx(max(eigenvalues), rel=1e-4)
+    assert found.residual <= 1e-4 * abs(found.value)
+
+
+def test_the_largest_eigenvalue_of_zero_is_zero():
+    assert found_of(torch.zeros(3, 3, dtype=torch.double)).value == 0
+
+
+@given(st.integers(0, 10**6), st.integers(2, 8))
+def test_the_residual_bounds_the_distance_to_an_eigenvalue(seed, size):
+    matrix = torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+    matrix = matrix + matrix.T
+    exact, found = torch.linalg.eigvalsh(matrix), found_of(matrix, iterations=5)
+    assert (exact - found.value).abs().min() <= found.residual + 1e-9
+    assert found.value <= exact[-1] + 1e-9
+    assert found.products <= 10
+
+
+@pytest.mark.parametrize("space", ["s2", "nb201"])
+def test_products_with_the_hessian_in_alpha_are_those_of_finite_differences(space):
+    supernet, batch = make_supernet(space), make_images()
+    product, size = alpha_hessian(supernet, batch)
+    assert size == sum(alpha.numel() for alpha in supernet.alpha.values())
+
+    def gradient():
+        loss = F.cross_entropy(supernet(batch[0]), batch[1])
+        return torch.cat([each.flatten() for each in torch.autograd.grad(loss, supernet.alpha_parameters())])
+
+    columns, reach = [], 1e-6
+    for alpha in supernet.alpha_parameters():
+        for entry in alpha.data.view(-1).split(1):
+            entry += reach
+            ahead = gradient()
+            entry -= 2 * reach
+            columns.append((ahead - gradient()) / (2 * reach))
+            entry += reach
+    explicit = torch.stack(columns)
+    by_products = torch.stack([product(each) for each in torch.eye(size, dtype=torch.double)])
+    assert torch.allclose(by_products, explicit, atol=1e-6)
+    start = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    found = largest_eigenvalue(product, start, tolerance=1e-3, iterations=1000)
+    assert found.value == pytest.approx(torch.linalg.eigvalsh(explicit)[-1].item(), rel=1e-3)
+
+
+def test_the_hessian_of_a_supernet_with_fixed_alpha_is_that_at_zero():
+    fixed, free = make_supernet(fixed_alpha=True), make_supernet(spread=0.0)
+    free.load_state_dict(fixed.state_dict())
+    batch, vector = make_images(), torch.ones(56, dtype=torch.double)
+    assert torch.equal(alpha_hessian(fixed, batch)[0](vector), alpha_hessian(free, batch)[0](vector))
+
+
+# ----------------------------------------------------------------------------------------------- Proposition 1 on maps
+
+
+@pytest.mark.parametrize("space", ["s2", "darts+none", "nb201"])
+def test_branches_are_what_the_proposition_speaks_of(space):
+    """Against a cell written out by hand: the second normal cell of three, or the first of NAS-Bench-201."""
+    supernet, (images, _) = make_supernet(space, layers=3 if space != "nb201" else 1), make_images()
+    cell, rest = supernet.skeleton.cells[0], supernet.skeleton.cells[1:]
+    found = branches(supernet, images)
+    weights, inputs = supernet.weights()[cell.cell_type], {}
+    cell.register_forward_hook(lambda module, args, out: inputs.update(x=args[0]))
+    supernet(images)
+    nodes = [module(x) for module, x in zip(cell.preprocess, inputs["x"], strict=True)]
+    mixed = []
+    for edge, (source, node) in enumerate(supernet.space.edges):
+        if node == len(nodes):
+            nodes.append(0)
+        outputs = torch.stack([operation(nodes[source]) for operation in cell.edges[edge].operations])
+        mixed.append((weights[edge][:, None, None, None, None] * outputs).sum(0))
+        nodes[node] = nodes[node] + mixed[-1]
+    alike = 1 + sum(other.cell_type == cell.cell_type for other in rest)
+    for edge, (source, _) in enumerate(supernet.space.edges):
+        names = supernet.space.operations[cell.cell_type][edge]
+        outputs = torch.stack([operation(nodes[source]) for operation in cell.edges[edge].operations])
+        others = [index for index, name in enumerate(names) if name not in ("skip_connect", "none")]
+        apart = [standardize(mixed[other]) for other, ends in enumerate(supernet.space.edges) if source not in ends]
+        expected = (group(outputs[others], weights[edge][others]), nodes[source], sum(apart))
+        samples = found[cell.cell_type, edge]
+        for one, of_hand in zip(samples, expected, strict=True):
+            count = of_hand.numel()
+            assert torch.allclose(one[:count], standardize(of_hand).flatten(), atol=1e-9)
+            assert one.mean().item() == pytest.approx(0, abs=1e-9)
+            assert one.square().mean().item() == pytest.approx(1)
+        assert len(samples.o) == (alike * count if space != "nb201" else count * (1 + 1 / 2 + 1 / 4))
+
+
+def test_measuring_branches_leaves_the_supernet_as_it_was():
+    supernet, (images, _) = make_supernet("s2"), make_images()
+    before, state = supernet(images), state_of(supernet)
+    branches(supernet, images)
+    assert same_state(state, state_of(supernet))
+    assert torch.equal(supernet(images), before)
+    assert not any(cell._forward_hooks for cell in supernet.skeleton.cells)
+
+
+def test_decided_edges_and_edges_without_a_skip_connection_are_left_out():
+    supernet, (images, _) = make_supernet("s2"), make_images()
+    supernet.decide("normal", 0, 1)
+    supernet.prune("normal", 5)
+    found = branches(supernet, images)
+    assert found.keys() == {("normal", e) for e in range(14) if e not in (0, 5)} | {("reduce", e) for e in range(14)}
+    assert branches(make_supernet("s4"), images) == {}
+
+
+def test_a_supernet_whose_skip_connections_are_the_estimate_has_its_optimum_there():
+    """Where the convolutions put out noise that has nothing to do with the map, Proposition 1 gives them little."""
+    supernet, (images, _) = make_supernet("nb201", layers=1, spread=0.0), make_images(count=64)
+    names = supernet.space.operations["cell"][0]
+    with torch.no_grad():
+        supernet.alpha["cell"][:, names.index("skip_connect")] = 4.0
+    for samples in branches(supernet, images).values():
+        assert proposition_1(*samples).theta_skip > 0.5
+
+
+# ------------------------------------------------------------------------------------------------------------ strength
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "tau"),
+    [
+        ([1, 2, 3, 4], [10, 20, 30, 40], 1.0),
+        ([1, 2, 3, 4], [4, 3, 2, 1], -1.0),
+        ([1, 2, 3, 4], [1, 2, 4, 3], 4 / 6),
+        ([(1, 9), (1, 8), (0, 5)], [3, 2, 1], 1.0),  # a tie that the second number breaks
+        ([1, 1, 2], [1, 2, 3], 2 / 6**0.5),  # τ-b: 2 pairs agree, one is a tie in one of the orders
+        ([1, 1, 1], [1, 2, 3], None),
+        ([1], [2], None),
+    ],
+)
+def test_rank_correlation_of_known_orders(first, second, tau):
+    found = ANALYZE.rank_correlation(first, second)
+    assert found == (None if tau is None else pytest.approx(tau))
+
+
+def selection(supernet, metric="accuracy"):
+    data = Batches(*make_images(count=24))
+    how = SelectionSettings(metric=metric, tune_epochs=1)
+    return Selection(supernet, SearchSettings(epochs=1, batch_size=8), how, data, Batches(*make_images(24, seed=1)))
+
+
+@pytest.mark.parametrize("space", ["s2", "s4", "nb201"])
+def test_discretisation_accuracy_leaves_the_supernet_bit_for_bit_as_it_was(space):
+    supernet, (images, _) = make_supernet(space), make_images()
+    judge, state, before = selection(supernet), state_of(supernet), supernet(images)
+    optimizers = copy.deepcopy(judge.bilevel.w_optimizer.state_dict()), judge.bilevel.steps
+    random_state = torch.get_rng_state()
+    ANALYZE.strength(judge, supernet.space.cell_types[0], 1)
+    assert same_state(state, state_of(supernet))
+    assert torch.equal(supernet(images), before)
+    assert (judge.bilevel.w_optimizer.state_dict(), judge.bilevel.steps) == optimizers
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "loss"])
+def test_strength_is_what_the_supernet_reaches_with_the_operation_alone(metric):
+    supernet = make_supernet("s2")
+    judge = selection(supernet, metric)
+    record = ANALYZE.strength(judge, "normal", 2)
+    reached = {}
+    for operation, name in enumerate(supernet.space.operations["normal"][2]):
+        trial = copy.deepcopy(supernet)
+        trial.decide("normal", 2, operation)
+        reached[name] = judge.measure_tuned(trial)
+        found = record["operations"][name]
+        assert found["discretization"] == {"accuracy": reached[name].accuracy, "loss": reached[name].loss}
+        assert found["magnitude"]["weight"] == supernet.weights()["normal"][2][operation].item()
+    best = max(reached, key=lambda name: reached[name].accuracy if metric == "accuracy" else -reached[name].loss)
+    assert record["chosen"]["discretization"] == best
+    assert record["edge"] == [0, 3]
+    agree = record["chosen"]["magnitude"] == record["chosen"]["discretization"]
+    assert record["tau"]["magnitude"] == pytest.approx(1.0 if agree else -1.0)
+
+
+# ---------------------------------------------------------------------------------------------------- the commands
+
+
+def blank(path):
+    with Image.open(path) as image:
+        return len(image.convert("RGB").getcolors(10**6)) < 50
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two small supernets on S2, every epoch kept, one on NAS-Bench-201, and one with fixed α."""
+    path = tmp_path_factory.mktemp("supernets")
+    for name, options in (
+        ("supernet", ["--space", "s2"]),
+        ("other", ["--space", "s2", "--seed", "1"]),
+        ("nb201", ["--space", "nb201"]),
+        ("fixed", ["--space", "s2", "--alpha", "fixed"]),
+        ("s4", ["--space", "s4"]),
+        ("decided", ["--space", "nb201", "--sgas", "magnitude"]),
+    ):
+        assert TRAIN.main([*options, *SMALL, "--save", str(path / f"{name}.pt")]) == 0
+    return path
+
+
+FIGURES = {
+    "fig1": ["--tune-epochs", "1", "--edges", "2"],
+    "fig2": ["--tune-epochs", "0"],
+    "fig3": [],
+    "table1": ["--shuffles", "2", "--epochs", "1", "--channels", "2", "--layers", "3"],
+    "proposition": ["--images", "16"],
+    "hessian": ["--images", "16"],
+    "cells": [],
+}
+
+
+@pytest.mark.parametrize("command", FIGURES)
+def test_every_command_draws_a_picture_and_writes_its_numbers(command, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)  # where supernet.pt is, the default
+    save = tmp_path / "figure.png"
+    assert ANALYZE.main([command, *FIGURES[command], "--save", str(save)]) == 0
+    assert not blank(save)
+    json.loads(save.with_suffix(".json").read_text())
+    assert f"written to {save} and {save.with_suffix('.json')}" in capsys.readouterr().out
+
+
+def numbers(folder, tmp_path, command, *arguments):
+    save = tmp_path / f"{command}.png"
+    assert ANALYZE.main([command, *arguments, *FIGURES[command], "--save", str(save)]) == 0
+    assert not blank(save)
+    return json.loads(save.with_suffix(".json").read_text())
+
+
+@pytest.mark.parametrize("command", ["fig1", "fig2", "proposition", "hessian", "table1"])
+def test_the_commands_work_on_nas_bench_201(command, folder, tmp_path):
+    found = numbers(folder, tmp_path, command, "--ckpt", str(folder / "nb201.pt"))
+    count = {"fig1": 2, "fig2": 6, "proposition": 1, "hessian": 2, "table1": 9}[command]
+    assert len(found["measured"]) == count
+
+
+def test_fig1_measures_random_edges_of_several_supernets(folder, tmp_path):
+    paths = [str(folder / name) for name in ("supernet.pt", "other.pt")]
+    found = numbers(folder, tmp_path, "fig1", "--ckpt", *paths)
+    assert [each["supernet"] for each in found["measured"]] == ["supernet.pt"] * 2 + ["other.pt"] * 2
+    assert len({(each["supernet"], each["cell"], *each["edge"]) for each in found["measured"]}) == 4
+    taus = [each["tau"]["magnitude"] for each in found["measured"]]
+    assert found["magnitude"]["tau"] == pytest.approx(sum(taus) / 4)
+    same = [each["chosen"]["magnitude"] == each["chosen"]["discretization"] for each in found["measured"]]
+    assert found["magnitude"]["agrees"] == sum(same)
+    again = numbers(folder, tmp_path, "fig1", "--ckpt", *paths, "--seed", "1")
+    assert [each["edge"] for each in again["measured"]] != [each["edge"] for each in found["measured"]]
+
+
+def test_fig2_measures_every_edge_of_a_cell(folder, tmp_path):
+    found = numbers(folder, tmp_path, "fig2", "--ckpt", str(folder / "supernet.pt"), "--cell", "reduce")
+    assert [tuple(each["edge"]) for each in found["measured"]] == list(SPACES["s2"].edges)
+    assert {each["cell"] for each in found["measured"]} == {"reduce"}
+
+
+def test_fig3_is_drawn_from_the_log_alone(folder, tmp_path, capsys):
+    log = tmp_path / "far.jsonl"
+    log.write_text((folder / "supernet.jsonl").read_text())
+    (curve,) = numbers(folder, tmp_path, "fig3", str(log)).values()
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert curve == [{name: each[name] for name in ("epoch", "valid_accuracy", "skip_gap")} for each in records]
+    assert f"| {log} | 2 |" in capsys.readouterr().out
+
+
+def test_table1_measures_before_and_after_every_shuffle(folder, tmp_path, capsys):
+    found = numbers(folder, tmp_path, "table1", "--ckpt", str(folder / "supernet.pt"))
+    order = [(each["network"], each["shuffle"]) for each in found["measured"]]
+    assert order == [(kind, n) for kind in ("VGG", "ResNet", "DARTS supernet") for n in range(3)]
+    supernet = [each for each in found["measured"] if each["network"] == "DARTS supernet"]
+    assert all(each["test_accuracy"] == each["with_batch_statistics"] for each in supernet)  # it has no others
+    checkpoint = runs.load_checkpoint(folder / "supernet.pt", "supernet")
+    search = SearchSettings.of(checkpoint["settings"])
+    data = runs.load_supernet_data(checkpoint, folder / "supernet.pt", torch.device("cpu"), 0)
+    network = search.supernet(SPACES["s2"], 10, 1)
+    network.load_state_dict(checkpoint["state"]["bilevel"]["supernet"])
+    assert supernet[0]["test_accuracy"] == evaluate(network, data.test, search.eval_batch_size).accuracy
+    out = capsys.readouterr().out
+    assert "| VGG | 92.69 | 9.83 ± 0.33 |" in out
+    assert "| DARTS supernet | 88.44 | 81.09 ± 1.87 |" in out
+    # Networks that are there are not trained again.
+    trained = {kind: runs.fingerprint(tmp_path / f"table1.{kind}.pt") for kind in ("vgg", "resnet")}
+    assert numbers(folder, tmp_path, "table1", "--ckpt", str(folder / "supernet.pt"), "--resume") == found
+    assert trained == {kind: runs.fingerprint(tmp_path / f"table1.{kind}.pt") for kind in trained}
+
+
+def test_the_proposition_is_computed_from_the_variances(folder, tmp_path):
+    found = numbers(folder, tmp_path, "proposition", "--ckpt", str(folder / "supernet.pt"))
+    ((record,), (summary,)) = found["measured"], found["summary"]
+    assert len(record["edges"]) == summary["edges"] == 28
+    assert summary["skip_closer"] == sum(each["var_skip"] < each["var_conv"] for each in record["edges"])
+    for each in record["edges"]:
+        if None not in each["alpha"]:
+            _, skip = F.softmax(torch.tensor(each["alpha"]), dim=0).tolist()
+            assert skip == pytest.approx(each["theta_skip"], abs=1e-5)
+        assert sum(torch.tensor(each["learnt_alpha"]).exp().tolist()) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_hessian_is_measured_at_every_kept_epoch(folder, tmp_path):
+    found = numbers(folder, tmp_path, "hessian", "--ckpt", str(folder / "supernet.pt"))
+    assert [each["epoch"] for each in found["measured"]] == [1, 2]
+    checkpoint = runs.load_checkpoint(folder / "supernet.epoch001.pt", "supernet")
+    data = runs.load_supernet_data(checkpoint, folder / "supernet.epoch001.pt", torch.device("cpu"), 0)
+    network = SearchSettings.of(checkpoint["settings"]).supernet(SPACES["s2"], 10, 1)
+    network.load_state_dict(checkpoint["state"]["bilevel"]["supernet"])
+    product, size = alpha_hessian(network, next(data.halves(0)[1].clean(16)))
+    exact = torch.linalg.eigvalsh(torch.stack([product(each) for each in torch.eye(size)]))
+    assert found["measured"][0]["eigenvalue"] == pytest.approx(exact[-1].item(), rel=0.02)
+
+
+def test_cells_draws_published_ones_files_and_both_families(tmp_path, capsys):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(runs.PUBLISHED["DARTS_V2"].to_json()))
+    arch = "|skip_connect~0|+|nor_conv_3x3~0|none~1|+|nor_conv_1x1~0|avg_pool_3x3~1|nor_conv_3x3~2|"
+    save = tmp_path / "cells.png"
+    assert ANALYZE.main(["cells", "DARTS_V2", str(file), arch, "--save", str(save)]) == 0
+    assert not blank(save)
+    found = json.loads(save.with_suffix(".json").read_text())
+    assert [each["text"] for each in found[:2]] == [str(runs.PUBLISHED["DARTS_V2"])] * 2
+    assert found[2]["convolutions"] == {"cell": 3}
+
+
+def test_the_default_supernet_is_trained_where_there_is_none(tmp_path, monkeypatch, capsys):
+    ran = []
+
+    def run(command, **_):
+        ran.append(command[1].rsplit("/", 1)[-1])
+        return subprocess.CompletedProcess(command, TRAIN.main([*command[2:], *SMALL]))
+
+    monkeypatch.setattr(ANALYZE.subprocess, "run", run)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert ANALYZE.main(["fig3"]) == 0
+    assert ran == ["train_search.py"]
+    assert "python train_search.py --space s2" in capsys.readouterr().out
+    (tmp_path / "supernet.pt").unlink()
+    monkeypatch.setattr(ANALYZE.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 2))
+    assert ANALYZE.main(["hessian"]) == 2
+    assert "training it failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["fig1", "hessian"])
+def test_a_stopped_measurement_goes_on_as_if_nothing_had_happened(command, folder, tmp_path, monkeypatch):
+    arguments = [command, "--ckpt", str(folder / "supernet.pt"), *FIGURES[command]]
+    whole, stopped = tmp_path / "whole.png", tmp_path / "stopped.png"
+    assert ANALYZE.main([*arguments, "--save", str(whole)]) == 0
+    step = ANALYZE.Measurements.step
+
+    def once(self):
+        if self.done:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(ANALYZE.Measurements, "step", once)
+    assert ANALYZE.main([*arguments, "--save", str(stopped)]) == 130
+    assert not stopped.with_suffix(".json").exists()
+    monkeypatch.undo()
+    assert ANALYZE.main([*arguments, "--save", str(stopped), "--resume"]) == 0
+    found = [json.loads(save.with_suffix(".json").read_text()) for save in (whole, stopped)]
+    for each in found:
+        for record in each["measured"]:
+            del record["seconds"]
+    assert found[0] == found[1]
+
+
+def test_what_cannot_be_measured_is_told_in_one_line(folder, tmp_path, capsys):
+    save = ["--save", str(tmp_path / "figure.png")]
+    (tmp_path / "text.jsonl").write_text("no log\n")
+    names = {name: ["--ckpt", str(folder / f"{name}.pt")] for name in ("supernet", "nb201", "fixed", "s4", "decided")}
+    cases = (
+        (["fig1", *names["fixed"], *save], "kept α at 0"),
+        (["fig1", "--ckpt", str(folder / "none.pt"), *save], "there is no file"),
+        (["fig1", *names["decided"], *save], "were decided during the search"),
+        (["fig1", "--ckpt", str(folder / "supernet.pt"), str(folder / "nb201.pt"), *save], "of different"),
+        (["fig2", *names["decided"], *save], "were decided during the search"),
+        (["fig2", *names["nb201"], "--cell", "reduce", *save], "the space nb201 has cell"),
+        (["fig2", "--ckpt", str(folder / "supernet.pt"), str(folder / "other.pt"), *save], "one supernet"),
+        (["fig3", str(tmp_path / "none.jsonl"), *save], "there is no log"),
+        (["fig3", str(tmp_path / "text.jsonl"), *save], "not the log of a search"),
+        (["fig3", str(folder / "s4.jsonl"), *save], "no edge has both"),
+        (["proposition", *names["s4"], *save], "no undecided edge has skip_connect"),
+        (["hessian", *names["decided"], *save], "does not depend on α"),
+        (["table1", "--ckpt", str(folder / "supernet.pt"), str(folder / "other.pt"), *save], "one supernet"),
+        (["table1", *names["supernet"], "--layers", "2", *save], "at least 3"),
+        (["fig1", *names["supernet"], "--save", str(folder / "supernet.png")], "not that of a run"),
+        (["fig3", str(folder / "supernet.jsonl"), "--save", str(folder / "supernet.png")], "not that of a run"),
+        (["hessian", *names["supernet"], "--save", str(tmp_path / "figure.json")], "ends in .png"),
+        (["cells", "nothing", *save], "no architecture"),
+        (["cells", "--save", str(tmp_path / "no" / "cells.png")], "cannot write"),
+    )
+    for arguments, message in cases:
+        assert ANALYZE.main(arguments) == 2, arguments
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert message in line, (arguments, line)
+        assert line.startswith("analyze.py: error: ")
+    assert not (tmp_path / "figure.png").exists()
+    assert (folder / "supernet.pt").exists()
+
+
+def test_a_result_of_other_settings_is_not_resumed_but_kept(folder, tmp_path, capsys):
+    save, ckpt = tmp_path / "hessian.png", ["--ckpt", str(folder / "supernet.pt")]
+    assert ANALYZE.main(["hessian", *ckpt, "--images", "16", "--save", str(save)]) == 0
+    first = save.with_suffix(".json").read_text()
+    assert ANALYZE.main(["hessian", *ckpt, "--images", "8", "--save", str(save), "--resume"]) == 2
+    assert "was begun with images 16, and now it is 8" in capsys.readouterr().err
+    assert ANALYZE.main(["hessian", *ckpt, "--images", "8", "--save", str(save)]) == 0
+    assert (tmp_path / "hessian.1.json").read_text() == first
+
+
+def test_vgg_and_resnet_are_trained_as_the_preset_says():
+    plan = runs.preset("table1", "paper", "cifar10")[1]
+    settings = RetrainSettings(**plan)
+    assert (settings.layers, settings.epochs, settings.batch_size, settings.weight_decay) == (5, 164, 128, 1e-4)
