@@ -1,4 +1,14 @@
-"""The figures and tables of the paper that take many runs: run what is missing, then print or draw.
+"""The figures and tables of the paper: first its argument, measured on trained supernets (Sec. 3, Fig. 1-3 and 7,
+Table 1, Proposition 1), then its results from many runs (Sec. 5 and 6, Fig. 4, 6, 8 and 9, Tables 2-5).
+
+    python analyze.py fig1                                         # on supernet.pt, which is trained if it is not there
+    python analyze.py fig1 --ckpt seed0.pt seed1.pt seed2.pt --edges 2                                          # Fig. 7
+    python analyze.py fig2
+    python analyze.py fig3 supernet.jsonl
+    python analyze.py table1
+    python analyze.py proposition
+    python analyze.py hessian
+    python analyze.py cells DARTS_V2 genotype.json
 
     python analyze.py table4 --dataset my_images --preset laptop --benchmark nb201.csv
     python analyze.py table4 --dataset my_images --preset laptop --benchmark nb201.csv --method all --jobs 2
@@ -8,8 +18,9 @@
     python analyze.py fig6 genotype.jsonl magnitude.jsonl
     python analyze.py fig9 --ckpt supernet.pt --benchmark nb201.csv
 
-The runs are those of train_search.py, select.py and retrain.py, whose command lines are printed. Their results lie in
-a folder, with a list of the commands that made them: what is there is not computed again, and what was stopped goes on.
+The commands of the first group measure in this process, step by step: with --resume they go on where they were stopped.
+Those of the second start train_search.py, select.py and retrain.py, whose command lines are printed. Results lie in a
+folder, with a list of the commands that made them: what is there is not computed again, and what was stopped goes on.
 """
 
 from __future__ import annotations
@@ -65,8 +76,6 @@ from ptnas import (
 )
 
 HERE = Path(__file__).resolve().parent
-
-
 Record = dict[str, Any]
 # Of curves, told apart in grey too: colour, marker, line
 LOOKS = (
@@ -1511,7 +1520,7 @@ def run(argv: Sequence[str] | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return runs.command("analyze.py", run, argv, again="the same command")
+    return runs.command("analyze.py", run, argv, again="the same command, with --resume where it has that,")
 
 
 if __name__ == "__main__":
