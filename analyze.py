@@ -218,6 +218,10 @@ def rank_correlation(first: Sequence[Any], second: Sequence[Any]) -> float | Non
     return float(kendalltau(*places).statistic)
 
 
+def in_digits(tau: float | None) -> str:
+    return "-" if tau is None else f"{tau:.2f}"
+
+
 def strength(judge: Selection, cell_type: str, edge: int) -> Record:
     """Of every operation of an edge softmax(α), how the supernet does without it (Sec. 4.1), and its strength, the
     discretisation accuracy at convergence (Sec. 3.1); and how the order of the first two agrees with the last."""
@@ -266,8 +270,7 @@ def print_agreement(records: Sequence[Record]) -> None:
     result = agreement(records)
     print("\n| criterion | mean rank correlation (τ) with strength | chooses the strongest operation |\n|---|---|---|")
     for name, words in (("magnitude", "largest α"), ("perturbation", "perturbation")):
-        tau, of = result[name]["tau"], f"{result[name]['agrees']} of {result['edges']} edges"
-        print(f"| {words} | {'-' if tau is None else f'{tau:.2f}'} | {of} |")
+        print(f"| {words} | {in_digits(result[name]['tau'])} | {result[name]['agrees']} of {result['edges']} edges |")
 
 
 def strengths(
@@ -339,7 +342,7 @@ def draw_strengths(judge: Selection, figure: Figure, records: list[Record]) -> N
         tau = record["tau"]["magnitude"]
         where = f"{runs.CELL_NAMES[record['cell']]}, edge {record['edge'][0]}→{record['edge'][1]}"
         seed = f"search seed {record['search_seed']}, " if several else ""
-        axes.set_title(f"{where}\n{seed}rank correlation τ = {'-' if tau is None else f'{tau:.2f}'}", fontsize=9.5)
+        axes.set_title(f"{where}\n{seed}rank correlation τ = {in_digits(tau)}", fontsize=9.5)
     for axes in figure.axes[len(records) : rows * columns]:
         axes.axis("off")
     figure.suptitle(f"softmax(α) (plain) and discretisation {metric} at convergence (hatched)", fontsize=11)
@@ -406,7 +409,7 @@ def fig3(args: Namespace) -> None:
         ends = [
             f"{values[0]:.{digits}f}, {values[-1]:.{digits}f}" for values, digits in zip(pairs, (2, 4), strict=True)
         ]
-        print(f"| {name} | {len(curve)} | {' | '.join(ends)} | {'-' if tau is None else f'{tau:.2f}'} |")
+        print(f"| {name} | {len(curve)} | {' | '.join(ends)} | {in_digits(tau)} |")
     save_figure(args, curves, lambda figure: draw_gaps(figure, curves))
 
 
@@ -608,61 +611,42 @@ def proposition(args: Namespace) -> None:
     print("|---|---|---|---|---|")
     for record in records:
         found = closeness(record)
-        tau = "-" if found["tau"] is None else f"{found['tau']:.2f}"
-        numbers = f"{found['optimal_theta_skip']:.3f} | {found['learnt_theta_skip']:.3f} | {tau}"
+        numbers = f"{found['optimal_skip']:.3f} | {found['learnt_skip']:.3f} | {in_digits(found['tau'])}"
         print(f"| {record['supernet']} | {found['skip_closer']} of {found['edges']} edges | {numbers} |")
 
 
 def variances(trained: Trained, count: int) -> Record:
     """Proposition 1 on every edge, from feature maps of clean validation images; what stands for m* is said in
-    `ptnas.branches`. The learnt α are brought to α_conv and α_skip of Eq. 2 by footnote 1: all operations but
-    skip_connect and `none` count as one, with the sum of their weights."""
+    `ptnas.branches`. `optimal_skip` and `learnt_skip` are α_skip softmaxed, as in Eq. 2: of the learnt α all operations
+    but skip_connect and `none` count as one, with the sum of their weights (footnote 1)."""
     weights = {cell_type: rows.tolist() for cell_type, rows in trained.supernet.weights().items()}
     space, edges = trained.supernet.space, []
     for (cell_type, edge), samples in branches(trained.supernet, next(trained.valid.clean(count))[0]).items():
         optimum = proposition_1(*samples)
         skip, conv = proposition_1_simplified(*samples)
         shares = dict(zip(space.operations[cell_type][edge], weights[cell_type][edge], strict=True))
-        among = sum(share for name, share in shares.items() if name != "none")
-        edges.append(
-            {
-                "cell": cell_type,
-                "edge": list(space.edges[edge]),
-                "var_skip": skip,
-                "var_conv": conv,
-                "theta_skip": optimum.theta_skip,
-                "alpha": [
-                    alpha if math.isfinite(alpha) else None for alpha in (optimum.alpha_conv, optimum.alpha_skip)
-                ],
-                "learnt_theta_skip": shares["skip_connect"] / among,
-                "learnt_alpha": [
-                    math.log(1 - shares["skip_connect"] / among),
-                    math.log(shares["skip_connect"] / among),
-                ],
-            }
-        )
+        where = {"cell": cell_type, "edge": list(space.edges[edge]), "var_skip": skip, "var_conv": conv}
+        finite = {name: value if math.isfinite(value) else None for name, value in optimum._asdict().items()}
+        learnt = shares["skip_connect"] / (1 - shares.get("none", 0.0))
+        edges.append({**where, **finite, "optimal_skip": math.exp(optimum.alpha_skip), "learnt_skip": learnt})
     if not edges:
         raise runs.UserError(f"{trained.path}: no undecided edge has skip_connect and another operation")
     return {"supernet": trained.path.name, "valid_accuracy": trained.record["valid_accuracy"], "edges": edges}
 
 
 def closeness(record: Record) -> dict[str, Any]:
-    """Over the edges: on how many the skip connection is the closer one in variance, the mean of the optimal and of
-    the learnt θ_skip (the optimal one brought into [0, 1]), and how the two orders agree."""
+    """Over the edges: on how many the skip connection is the closer one in variance, the means of the optimal and of
+    the learnt α_skip, softmaxed, and how the two orders agree."""
     edges = record["edges"]
-    optimal, learnt = within([each["theta_skip"] for each in edges]), [each["learnt_theta_skip"] for each in edges]
+    optimal, learnt = ([each[name] for each in edges] for name in ("optimal_skip", "learnt_skip"))
     return {
         "supernet": record["supernet"],
         "edges": len(edges),
         "skip_closer": sum(each["var_skip"] < each["var_conv"] for each in edges),
-        "optimal_theta_skip": mean(optimal),
-        "learnt_theta_skip": mean(learnt),
+        "optimal_skip": mean(optimal),
+        "learnt_skip": mean(learnt),
         "tau": rank_correlation(optimal, learnt),
     }
-
-
-def within(thetas: Sequence[float]) -> list[float]:
-    return [min(max(theta, 0.0), 1.0) for theta in thetas]
 
 
 def draw_proposition(figure: Figure, records: list[Record]) -> None:
@@ -676,8 +660,7 @@ def draw_proposition(figure: Figure, records: list[Record]) -> None:
         look = {"color": colour, "marker": marker, "s": 32, "edgecolor": "white", "linewidth": 0.4}
         name = runs.CELL_NAMES[cell_type]
         left.scatter([edge["var_conv"] for edge in own], [edge["var_skip"] for edge in own], **look, label=name)
-        optimal = within([edge["theta_skip"] for edge in own])
-        right.scatter(optimal, [edge["learnt_theta_skip"] for edge in own], **look, label=name)
+        right.scatter([edge["optimal_skip"] for edge in own], [edge["learnt_skip"] for edge in own], **look)
     most = 1.1 * max(max(edge["var_conv"], edge["var_skip"]) for edge in edges)
     left.plot([0, most], [0, most], color=runs.GREY, linewidth=0.8, linestyle="--")
     left.set(xlim=(0, most), ylim=(0, most), xlabel="Var(o_e(x_e) − m*)", ylabel="Var(x_e − m*)")
