@@ -2,7 +2,7 @@
 Table 1, Proposition 1), then its results from many runs (Sec. 5 and 6, Fig. 4, 6, 8 and 9, Tables 2-5).
 
     python analyze.py fig1                                         # on supernet.pt, which is trained if it is not there
-    python analyze.py fig1 --ckpt seed0.pt seed1.pt seed2.pt --edges 2                                          # Fig. 7
+    python analyze.py fig1 --ckpt seed0.pt seed1.pt seed2.pt --edges 1                               # Fig. 7
     python analyze.py fig2
     python analyze.py fig3 supernet.jsonl
     python analyze.py table1
@@ -67,6 +67,7 @@ from ptnas import (
     Supernet,
     alpha_hessian,
     branches,
+    branching,
     evaluate,
     largest_eigenvalue,
     pairs_of_edges,
@@ -82,6 +83,7 @@ LOOKS = (
     (runs.RED, "s", ":"), (runs.ORANGE, "^", "--"), (runs.BLUE, "o", "-"), ("#2a8c55", "v", "-."),
     ("#8a4fb5", "D", ":"), ("#0e8f9c", "P", "--"), ("#b8860b", "X", "-"), ("black", "*", "-."),
 )  # fmt: skip
+HATCHED = {"color": "#f2b45c", "edgecolor": "black", "hatch": "///", "linewidth": 0.6}  # bars beside plain blue ones
 AXES = {
     "epoch": "epoch of the search",
     "round": "round of the selection",
@@ -97,10 +99,10 @@ AXES = {
 
 
 class Trained(NamedTuple):
-    """A trained supernet with the data that it was trained on."""
+    """A trained supernet with its data."""
 
     path: Path
-    settings: dict[str, Any]  # of its search
+    settings: dict[str, Any]  # of its search, with the data set that is used now
     record: dict[str, Any]  # of its last epoch
     supernet: Supernet
     data: runs.ImageData
@@ -115,6 +117,8 @@ class Trained(NamedTuple):
 def checkpoints(args: Namespace) -> list[Path]:
     """The supernets asked for. By default that of train_search.py, which is run first if it has not been yet."""
     if args.ckpt:
+        if len({path.name for path in args.ckpt}) < len(args.ckpt):
+            raise runs.UserError("--ckpt: two supernets have the same file name, by which they are told apart")
         return args.ckpt
     default = Path("supernet.pt")
     if not default.exists():
@@ -126,22 +130,17 @@ def checkpoints(args: Namespace) -> list[Path]:
     return [default]
 
 
-def need_one(args: Namespace) -> None:
-    if args.ckpt and len(args.ckpt) > 1:
-        raise runs.UserError(f"--ckpt: {args.command} is about one supernet")
-
-
-def load(path: Path, args: Namespace) -> Trained:
-    checkpoint = runs.load_checkpoint(path, "supernet")
-    settings, device = checkpoint["settings"], runs.set_up(args)
-    other = {"dataset": args.dataset and runs.dataset_name(args.dataset), "data": runs.data_folder(args.data)}
-    data = runs.load_supernet_data(
-        checkpoint, path, device, None, **{name: value for name, value in other.items() if value}
-    )
-    space = SPACES[settings["space"]]
-    supernet = SearchSettings.of(settings).supernet(space, len(data.classes), data.channels).to(device)
-    runs.load_state(supernet, checkpoint["state"]["bilevel"]["supernet"], path)
-    return Trained(path, settings, checkpoint["records"][-1], supernet, data, *data.halves(settings["seed"]))
+def load_supernet(path: Path, args: Namespace) -> Trained:
+    checkpoint, device = runs.load_checkpoint(path, "supernet"), runs.set_up(args)
+    given = {"dataset": args.dataset and runs.dataset_name(args.dataset), "data": runs.data_folder(args.data)}
+    settings = checkpoint["settings"] | {name: value for name, value in given.items() if value}
+    record, epochs = checkpoint["records"][-1], settings["epochs"]
+    if not checkpoint["finished"]:
+        print(f"note: {path} is the supernet after {record['epoch']} of {epochs} epochs", file=sys.stderr)
+    data = runs.load_supernet_data(checkpoint, path, settings, device)
+    supernet = SearchSettings.of(settings).supernet(SPACES[settings["space"]], len(data.classes), data.channels)
+    runs.load_state(supernet.to(device), checkpoint["state"]["bilevel"]["supernet"], path)
+    return Trained(path, settings, record, supernet, data, *data.halves(settings["seed"]))
 
 
 class Measurements(Stateful):
@@ -161,47 +160,51 @@ class Measurements(Stateful):
 def measured(
     args: Namespace,
     how: dict[str, Any],
-    sources: Sequence[Path],
+    trained: Sequence[Trained],
     measures: Sequence[Callable[[], Record]],
     show: Callable[[Record], str],
     draw: Callable[[Figure, list[Record]], None],
-    summary: Callable[[list[Record]], dict[str, Any]] = lambda records: {},
+    summary: Callable[[list[Record]], Any],
+    sources: Sequence[Path] = (),
 ) -> list[Record]:
     """Take measurements, as a run that can be resumed; draw them and write them with their summary as JSON beside the
-    picture. `how` is what they depend on beside the files `sources` and the seed."""
-    files = {"files": [path.name for path in sources], "fingerprints": [runs.fingerprint(path) for path in sources]}
-    settings = {"command": args.command, **files, "seed": args.seed, **how}
-    run = runs.Run(picture(args).with_suffix(".json"), "analysis", settings, args.resume)
+    picture. They depend on these supernets, on the seed, on `how` and on the files `sources`."""
+    files = [each.path for each in trained] + list(sources)
+    settings = {
+        "command": args.command,
+        "datasets": [each.settings["dataset"] for each in trained],
+        "files": [path.name for path in files],
+        "fingerprints": [runs.fingerprint(path) for path in files],
+        "seed": args.seed,
+        **how,
+    }
+    run = runs.Run(args.save.with_suffix(".json"), "analysis", settings, args.resume)
+
+    def complete(records: list[Record]) -> None:
+        runs.write_json(run.save, {**settings, "summary": summary(records), "measured": records})
+
     if not run.finished:
-        run.loop(
-            Measurements(measures),
-            "step",
-            show,
-            draw,
-            complete=lambda records: runs.write_json(run.save, {**settings, **summary(records), "measured": records}),
-        )
+        run.loop(Measurements(measures), "step", show, draw, complete=complete)
     print(f"\nwritten to {run.picture} and {run.save}")
     return run.records
 
 
-def picture(args: Namespace) -> Path:
-    """Where the picture is to be written: not beside the checkpoint of another run, whose picture it would replace."""
-    checkpoint, free = args.save.with_suffix(".pt"), True
-    if checkpoint.exists():
-        try:
-            runs.load_checkpoint(checkpoint, "analysis")
-        except runs.UserError:
-            free = False
-    if args.save.suffix != ".png" or not free:
+def check_picture(args: Namespace) -> None:
+    """A picture takes no name of another run, whose picture and numbers it would replace."""
+    checkpoint = args.save.with_suffix(".pt")
+    taken = checkpoint.exists()
+    if taken and "resume" in args:
+        with contextlib.suppress(runs.UserError):
+            taken = runs.load_checkpoint(checkpoint, "analysis")["settings"]["command"] != args.command
+    if args.save.suffix != ".png" or taken:
         raise runs.UserError(f"--save {args.save}: a file name that ends in .png and is not that of a run is needed")
-    return args.save
 
 
-def save_figure(args: Namespace, numbers: Any, draw: Callable[[Figure], None]) -> None:
+def save_figure(picture: Path, numbers: Any, draw: Callable[[Figure], None]) -> None:
     """Write what needed no run: the picture, and its numbers as JSON beside it."""
-    runs.write_json(args.save.with_suffix(".json"), numbers)
-    runs.save_picture(args.save, draw)
-    print(f"\nwritten to {args.save} and {args.save.with_suffix('.json')}")
+    runs.write_json(picture.with_suffix(".json"), numbers)
+    runs.save_picture(picture, draw)
+    print(f"\nwritten to {picture} and {picture.with_suffix('.json')}")
 
 
 # ============================================================================================================
@@ -222,7 +225,7 @@ def in_digits(tau: float | None) -> str:
     return "-" if tau is None else f"{tau:.2f}"
 
 
-def strength(judge: Selection, cell_type: str, edge: int) -> Record:
+def strength(judge: Selection, cell_type: str, edge: int, supernet: str) -> Record:
     """Of every operation of an edge softmax(α), how the supernet does without it (Sec. 4.1), and its strength, the
     discretisation accuracy at convergence (Sec. 3.1); and how the order of the first two agrees with the last."""
     space = judge.supernet.space
@@ -231,6 +234,7 @@ def strength(judge: Selection, cell_type: str, edge: int) -> Record:
     scores = {name: CRITERIA[name](judge, candidates) for name in ("magnitude", "perturbation", "discretization")}
     ranks = {name: [score.rank for score in of] for name, of in scores.items()}
     return {
+        "supernet": supernet,
         "cell": cell_type,
         "edge": list(space.edges[edge]),
         "operations": {
@@ -242,12 +246,16 @@ def strength(judge: Selection, cell_type: str, edge: int) -> Record:
     }
 
 
+def need_alpha(trained: Trained) -> None:
+    if trained.search.alpha == "fixed":
+        raise runs.UserError(f"the search of {trained.path} kept α at 0: there is nothing to compare")
+
+
 def judge_of(trained: Trained, args: Namespace) -> Selection:
     """What the criteria ask: a selection, in its preset's setting, that takes no step."""
-    settings = trained.settings
-    if settings["alpha"] == "fixed":
-        raise runs.UserError(f"the search of {trained.path} kept α at 0: there is nothing to compare")
-    values = runs.preset("strength", settings["preset"], settings["dataset"], settings["space"])[1]
+    need_alpha(trained)
+    which = [trained.settings[name] for name in ("preset", "dataset", "space")]
+    values = runs.preset("select", *which)[1] | runs.preset("strength", *which)[1]
     how = SelectionSettings(**runs.overridden(values, args, "metric", "tune_epochs"), seed=args.seed)
     return Selection(trained.supernet, trained.search, how, trained.train, trained.valid, trained.record["epoch"])
 
@@ -257,7 +265,7 @@ def show_strength(record: Record) -> str:
 
 
 def agreement(records: Sequence[Record]) -> dict[str, Any]:
-    """Over the edges: the mean rank correlations with strength, and on how many the strongest operation is chosen."""
+    """Over the edges: on how many the strongest operation is chosen, and the mean rank correlation with strength."""
     result: dict[str, Any] = {"edges": len(records)}
     for name in ("magnitude", "perturbation"):
         taus = [record["tau"][name] for record in records if record["tau"][name] is not None]
@@ -268,37 +276,31 @@ def agreement(records: Sequence[Record]) -> dict[str, Any]:
 
 def print_agreement(records: Sequence[Record]) -> None:
     result = agreement(records)
-    print("\n| criterion | mean rank correlation (τ) with strength | chooses the strongest operation |\n|---|---|---|")
+    print("\n| criterion | chooses the strongest operation | mean rank correlation (τ) with strength |\n|---|---|---|")
     for name, words in (("magnitude", "largest α"), ("perturbation", "perturbation")):
-        print(f"| {words} | {in_digits(result[name]['tau'])} | {result[name]['agrees']} of {result['edges']} edges |")
+        print(f"| {words} | {result[name]['agrees']} of {result['edges']} edges | {in_digits(result[name]['tau'])} |")
 
 
 def strengths(
     args: Namespace,
     edges_of: Callable[[Supernet], list[tuple[str, int]]],
-    draw: Callable[[Selection, Figure, list[Record]], None],
+    draw: Callable[[SelectionSettings, Figure, list[Record]], None],
 ) -> None:
     """Measure strengths on these edges of the supernets."""
-    paths = checkpoints(args)
-    loaded = [load(path, args) for path in paths]
+    loaded = [load_supernet(path, args) for path in checkpoints(args)]
     judges = [judge_of(trained, args) for trained in loaded]
     measures = []
     for trained, judge in zip(loaded, judges, strict=True):
         for cell_type, edge in edges_of(trained.supernet):
-            measures.append(partial(_of_supernet, trained, strength, judge, cell_type, edge))
+            measures.append(partial(strength, judge, cell_type, edge, trained.path.name))
     if not measures:
-        raise runs.UserError(f"all edges of {paths[0]} were decided during the search: there is nothing to compare")
+        raise runs.UserError(f"{loaded[0].path}: all edges were decided during the search: there is nothing to compare")
     settings = judges[0].settings
     if any(judge.settings != settings for judge in judges):
-        raise runs.UserError("--ckpt: supernets of different presets; --metric and --tune-epochs make them comparable")
-    how = {"metric": settings.metric, "tune_epochs": settings.tune_epochs, "noise_passes": settings.noise_passes}
+        raise runs.UserError("--ckpt: supernets of different presets or data sets, whose strengths do not compare")
+    how = {name: value for name, value in asdict(settings).items() if name not in ("criterion", "seed")}
     how |= {name: getattr(args, name) for name in ("edges", "cell") if name in args}
-    drawn = partial(draw, judges[0])
-    print_agreement(measured(args, how, paths, measures, show_strength, drawn, agreement))
-
-
-def _of_supernet(trained: Trained, measure: Callable[..., Record], *arguments: Any) -> Record:
-    return {"supernet": trained.path.name, "search_seed": trained.settings["seed"], **measure(*arguments)}
+    print_agreement(measured(args, how, loaded, measures, show_strength, partial(draw, settings), agreement))
 
 
 def undecided(supernet: Supernet, cell_types: Sequence[str]) -> list[tuple[str, int]]:
@@ -316,10 +318,10 @@ def fig1(args: Namespace) -> None:
     strengths(args, edges_of, draw_strengths)
 
 
-def draw_strengths(judge: Selection, figure: Figure, records: list[Record]) -> None:
+def draw_strengths(how: SelectionSettings, figure: Figure, records: list[Record]) -> None:
     """For every edge softmax(α) of its operations, on the left axis, and their strength, on the right one, which points
-    down for a loss: the higher of two bars is always the stronger operation."""
-    metric, columns = judge.metric, min(3, len(records))
+    down for a loss: the higher of two hatched bars is always the stronger operation."""
+    metric, columns = how.metric, min(3, len(records))
     rows = -(-len(records) // columns)
     figure.set_size_inches(1 + 3.6 * columns, 0.6 + 3 * rows)
     several = len({record["supernet"] for record in records}) > 1
@@ -335,22 +337,21 @@ def draw_strengths(judge: Selection, figure: Figure, records: list[Record]) -> N
         worst, best = (min(reached), max(reached)) if metric == "accuracy" else (max(reached), min(reached))
         margin = 0.25 * (best - worst) or (1.0 if metric == "accuracy" else -0.01)
         height, foot = np.array(reached) - worst + margin, worst - margin
-        look = {"color": "#f2b45c", "edgecolor": "black", "hatch": "///", "linewidth": 0.6}
-        right.bar(places + 0.2, height, 0.4, bottom=foot, **look)
+        right.bar(places + 0.2, height, 0.4, bottom=foot, **HATCHED)
         right.set_ylim(foot, best + margin / 2)
         right.set_ylabel({"accuracy": "accuracy (%)", "loss": "loss (nats), downwards"}[metric], color="#9a5a00")
         tau = record["tau"]["magnitude"]
         where = f"{runs.CELL_NAMES[record['cell']]}, edge {record['edge'][0]}→{record['edge'][1]}"
-        seed = f"search seed {record['search_seed']}, " if several else ""
-        axes.set_title(f"{where}\n{seed}rank correlation τ = {in_digits(tau)}", fontsize=9.5)
+        name = f"{Path(record['supernet']).stem}\n" if several else ""
+        axes.set_title(f"{name}{where}\nrank correlation τ = {in_digits(tau)}", fontsize=9.5)
     for axes in figure.axes[len(records) : rows * columns]:
         axes.axis("off")
-    figure.suptitle(f"softmax(α) (plain) and discretisation {metric} at convergence (hatched)", fontsize=11)
+    after = f"discretisation {metric} after {how.tune_epochs} epochs of tuning"
+    figure.suptitle(f"softmax(α) (plain) and {after} (hatched)", fontsize=11)
 
 
 def fig2(args: Namespace) -> None:
     """Fig. 2: the operations that α chooses on all edges of a cell beside the strongest ones, each edge by itself"""
-    need_one(args)
 
     def edges_of(supernet: Supernet) -> list[tuple[str, int]]:
         space = supernet.space
@@ -358,20 +359,17 @@ def fig2(args: Namespace) -> None:
         if cell_type not in space.cell_types:
             raise runs.UserError(f"--cell {cell_type}: the space {space.name} has {', '.join(space.cell_types)}")
         if supernet.decided(cell_type):
-            raise runs.UserError(
-                f"edges of the {runs.CELL_NAMES[cell_type]} were decided during the search; fig1 works"
-            )
+            raise runs.UserError(f"edges of the {runs.CELL_NAMES[cell_type]} were decided during the search")
         return undecided(supernet, [cell_type])
 
-    def draw(judge: Selection, figure: Figure, records: list[Record]) -> None:
-        space = judge.supernet.space
+    def draw(how: SelectionSettings, figure: Figure, records: list[Record]) -> None:
         figure.set_size_inches(20, 1 + 0.5 * len(records))
-        titles = {"magnitude": "(a) largest α", "discretization": f"(b) strength: best discretisation {judge.metric}"}
+        titles = {"magnitude": "(a) largest α", "discretization": f"(b) strength: best discretisation {how.metric}"}
         for axes, (criterion, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
             operations = tuple((record["chosen"][criterion], *record["edge"]) for record in records)
-            fed = {node for _, _, node in operations}  # all nodes, in the end
-            concat = tuple(node for node in space.concat if node in fed) or (max(fed),)
-            cell = DiscreteCell(operations, space.nodes[0], concat)
+            inputs = operations[0][2]  # the first node that is fed
+            concat = range(inputs, 1 + operations[-1][2]) if inputs == 2 else operations[-1][2:]
+            cell = DiscreteCell(operations, inputs, tuple(concat))
             runs.draw_cell(axes, cell, f"{title}, {runs.CELL_NAMES[records[0]['cell']]}")
 
     strengths(args, edges_of, draw)
@@ -398,7 +396,6 @@ def read_log(path: Path) -> list[Record]:
 
 def fig3(args: Namespace) -> None:
     """Fig. 3: mean(α_skip - α_conv), softmaxed, against validation accuracy over a search, from its log"""
-    args.save = picture(args)
     logs = args.logs or [path.with_suffix(".jsonl") for path in checkpoints(args)]
     curves = {str(path): read_log(path) for path in logs}
     print("| log | epochs | validation accuracy (%), first and last | gap, first and last | rank correlation (τ) |")
@@ -410,7 +407,8 @@ def fig3(args: Namespace) -> None:
             f"{values[0]:.{digits}f}, {values[-1]:.{digits}f}" for values, digits in zip(pairs, (2, 4), strict=True)
         ]
         print(f"| {name} | {len(curve)} | {' | '.join(ends)} | {in_digits(tau)} |")
-    save_figure(args, curves, lambda figure: draw_gaps(figure, curves))
+    runs.move_aside(args.save, args.save.with_suffix(".json"))
+    save_figure(args.save, curves, lambda figure: draw_gaps(figure, curves))
 
 
 def draw_gaps(figure: Figure, curves: dict[str, list[Record]]) -> None:
@@ -475,60 +473,57 @@ TABLE_1 = {"VGG": (92.69, 9.83, 0.33), "ResNet": (93.86, 83.20, 2.03), "DARTS su
 
 def table1(args: Namespace) -> None:
     """Table 1: test accuracy before and after two layers of every stage, or edges of every cell, change places"""
-    need_one(args)
-    picture(args)
-    (path,) = checkpoints(args)
-    trained = load(path, args)
+    trained = load_supernet(*checkpoints(args), args)
     settings, batch = trained.settings, trained.search.eval_batch_size
     plan = runs.preset("table1", settings["preset"], settings["dataset"])[1]
-    plan = runs.overridden(plan, args, "epochs", "layers", "channels")
-    training = RetrainSettings(**plan, auxiliary=0.0, drop_path=0.0, cutout=0.0)
-    networks = {kind: stage_network(kind, training, trained, args) for kind in ("VGG", "ResNet")}
-    shuffled = [(kind, network.eval(), network.pairs()) for kind, network in networks.items()]
+    training = RetrainSettings(**runs.overridden(plan, args, "epochs", "layers", "channels"))
+    shuffled: list[tuple[str, nn.Module, list[list[Pair]]]] = []
+    sources = []
+    for kind in ("VGG", "ResNet"):
+        network, source = stage_network(kind, training, trained, args)
+        shuffled.append((kind, network.eval(), network.pairs()))
+        sources.append(source)
     shuffled.append(("DARTS supernet", trained.supernet, pairs_of_edges(trained.supernet)))
+    # A folder is in the order of its classes, and a batch of one class has statistics of its own.
+    order = torch.randperm(len(trained.data.test), generator=torch.Generator().manual_seed(args.seed))
+    test = trained.data.test.of(order, args.seed)
 
     def accuracies(kind: str, network: nn.Module, pairs: list[list[Pair]], shuffle: int) -> Record:
         """Before any shuffle, which is number 0, or with one."""
         generator = random.Random(f"{args.seed} {kind} {shuffle}")
         with swapped([generator.choice(choices) for choices in pairs if choices] if shuffle else []):
-            running = evaluate(network, trained.data.test, batch).accuracy
-            with batch_statistics(network):
-                of_batch = evaluate(network, trained.data.test, batch).accuracy
-        return {"network": kind, "shuffle": shuffle, "test_accuracy": running, "with_batch_statistics": of_batch}
+            usual = of_batch = evaluate(network, test, batch).accuracy
+            if network is not trained.supernet:
+                with batch_statistics(network):
+                    of_batch = evaluate(network, test, batch).accuracy
+        return {"network": kind, "shuffle": shuffle, "test_accuracy": usual, "with_batch_statistics": of_batch}
 
     measures = [partial(accuracies, *each, shuffle) for each in shuffled for shuffle in range(args.shuffles + 1)]
-    how = {"shuffles": args.shuffles, **asdict(training)}
     chance = 100 / len(trained.data.classes)
     records = measured(
         args,
-        how,
-        [path],
+        {"shuffles": args.shuffles, **asdict(training)},
+        [trained],
         measures,
         lambda record: f"{record['network']} {record['test_accuracy']:.2f}%",
         lambda figure, records: draw_shuffles(figure, records, chance),
+        before_and_after,
+        sources,
     )
     print(f"\nTable 1: test accuracy (%) on {Path(settings['dataset']).name}, {args.shuffles} shuffles, mean ± sd\n")
-    print(
-        "| | paper (CIFAR-10): before | after | here: before | after | with statistics of the batch: before | after |"
-    )
-    print("|---" * 7 + "|")
-    for kind, of_paper in TABLE_1.items():
-        own = [
-            f"{before:.2f} | {spread(after)}"
-            for before, after in (
-                of_network(records, kind, name) for name in ("test_accuracy", "with_batch_statistics")
-            )
-        ]
-        print(f"| {kind} | {'{:.2f} | {:.2f} ± {:.2f}'.format(*of_paper)} | {' | '.join(own)} |")
+    print("| | paper (CIFAR-10): before | after | here: before | after ", end="")
+    print("| norms with batch statistics: before | after |\n" + "|---" * 7 + "|")
+    for kind, each in before_and_after(records).items():
+        of_paper = "{:.2f} | {:.2f} ± {:.2f}".format(*TABLE_1[kind])
+        own = (f"{each[name]['before']:.2f} | {spread(each[name]['after'])}" for name in NORMS)
+        print(f"| {kind} | {of_paper} | {' | '.join(own)} |")
 
 
 @contextlib.contextmanager
 def batch_statistics(network: nn.Module) -> Iterator[None]:
     """Within the context the norms take the statistics of the batch, as those of a supernet always do, and leave their
     running ones as they are."""
-    norms = [
-        module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.track_running_stats
-    ]
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.train().track_running_stats = False
     try:
@@ -538,12 +533,11 @@ def batch_statistics(network: nn.Module) -> Iterator[None]:
             norm.eval().track_running_stats = True
 
 
-def stage_network(kind: str, training: RetrainSettings, trained: Trained, args: Namespace) -> Staged:
-    """VGG or ResNet, trained on the training images of the supernet's data."""
+def stage_network(kind: str, training: RetrainSettings, trained: Trained, args: Namespace) -> tuple[Staged, Path]:
+    """VGG or ResNet, trained on all the training images of the supernet's data, and where it is saved."""
     settings = {name: trained.settings[name] for name in ("dataset", "data", "limit", "image_size")}
     settings |= {"network": kind, "seed": args.seed, **asdict(training)}
-    save = args.save.with_suffix(f".{kind.lower()}.pt")
-    run = runs.Run(save, "network", settings, args.resume)
+    run = runs.Run(args.save.with_suffix(f".{kind.lower()}.pt"), "network", settings, args.resume)
     data, device = trained.data, next(trained.supernet.parameters()).device
     runs.seed_step(args.seed)
     network = Staged(kind, training.layers, training.channels, len(data.classes), data.channels).to(device)
@@ -557,91 +551,123 @@ def stage_network(kind: str, training: RetrainSettings, trained: Trained, args: 
             lambda record: f"{kind}: test accuracy {record['test_accuracy']:.2f}%",
             lambda figure, records: runs.draw_retraining(figure, records, kind),
         )
-    return network
+    return network, run.checkpoint
 
 
-def of_network(records: Sequence[Record], kind: str, name: str) -> tuple[float, list[float]]:
-    """The accuracy of a network before any shuffle, and those after each."""
-    before, *after = (record[name] for record in records if record["network"] == kind)
-    return before, after
+# What the norms of VGG and ResNet take in evaluation
+NORMS = {"test_accuracy": "running statistics, as usual", "with_batch_statistics": "statistics of the batch"}
+
+
+def before_and_after(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """By network and by NORMS the test accuracy before any shuffle, those after each, and their mean and deviation."""
+    result: dict[str, dict[str, Any]] = {}
+    for kind in dict.fromkeys(record["network"] for record in records):
+        result[kind] = {}
+        for name in NORMS:
+            before, *after = (record[name] for record in records if record["network"] == kind)
+            figures = {"mean": mean(after), "sd": stdev(after) if len(after) > 1 else None} if after else {}
+            result[kind][name] = {"before": before, "after": after, **figures}
+    return result
 
 
 def draw_shuffles(figure: Figure, records: list[Record], chance: float) -> None:
-    """Test accuracy before and after shuffling, by network, every shuffle as a dot."""
-    figure.set_size_inches(7.5, 4.2)
-    axes = figure.subplots()
-    bars = (
-        ("test_accuracy", "after", {"color": "#f2b45c", "hatch": "///"}),
-        ("with_batch_statistics", "after, norms with the statistics of the batch", {"color": "white", "hatch": "..."}),
-    )
-    kinds = list(dict.fromkeys(record["network"] for record in records))
-    for place, kind in enumerate(kinds):
-        before = of_network(records, kind, "test_accuracy")[0]
-        axes.bar(place - 0.27, before, 0.25, color=runs.BLUE, edgecolor="black", linewidth=0.6, label="before")
-        axes.text(place - 0.27, before + 1, f"{before:.1f}", ha="center", fontsize=9)
-        for number, (name, label, look) in enumerate(bars):
-            after, middle = of_network(records, kind, name)[1], place + 0.27 * number
-            if after:
-                axes.bar(middle, mean(after), 0.25, edgecolor="black", linewidth=0.6, label=label, **look)
-                spots = middle + 0.18 * (np.arange(len(after)) + 0.5) / len(after) - 0.09
-                axes.plot(spots, after, ".", color="black", markersize=5, label="each shuffle")
-                axes.text(middle, max(after) + 2, f"{mean(after):.1f}", ha="center", fontsize=9)
-    axes.axhline(chance, color=runs.GREY, linestyle="-.", linewidth=1, label="chance")
-    axes.set_xticks(range(len(kinds)), kinds)
-    axes.set_ylim(0, 112)
-    axes.set_ylabel("test accuracy (%)")
+    """Test accuracy before and after shuffling, by network, every shuffle as a dot; a panel for each of NORMS."""
+    figure.set_size_inches(9, 4)
+    networks = before_and_after(records)
+    for axes, (name, title) in zip(figure.subplots(1, 2, sharey=True), NORMS.items(), strict=True):
+        for place, each in enumerate(of_network[name] for of_network in networks.values()):
+            axes.bar(place - 0.2, each["before"], 0.38, color=runs.BLUE, label="before")
+            axes.text(place - 0.2, each["before"] + 2, f"{each['before']:.1f}", ha="center", fontsize=9)
+            if each["after"]:
+                axes.bar(place + 0.2, each["mean"], 0.38, **HATCHED, label="after, mean")
+                dots = place + 0.2 + 0.26 * ((np.arange(len(each["after"])) + 0.5) / len(each["after"]) - 0.5)
+                axes.plot(dots, each["after"], ".", color="black", markersize=5, label="after, each shuffle")
+                axes.text(place + 0.2, max(each["after"]) + 2, f"{each['mean']:.1f}", ha="center", fontsize=9)
+        axes.axhline(chance, color=runs.GREY, linestyle="-.", linewidth=1, label="chance")
+        axes.set_xticks(range(len(networks)), networks)
+        axes.set_ylim(0, 112)
+        axes.set_title(title, fontsize=10)
+    figure.axes[0].set_ylabel("test accuracy (%)")
     legend = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=3, fontsize=8.5)
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, fontsize=8.5)
 
 
 def proposition(args: Namespace) -> None:
     """Proposition 1: Var(x_e - m*) and Var(o_e(x_e) - m*) of every edge, the optimal α that follows, the learnt one"""
-    paths = checkpoints(args)
-    measures = [partial(variances, load(path, args), args.images) for path in paths]
+    loaded = [load_supernet(path, args) for path in checkpoints(args)]
+    for trained in loaded:
+        need_alpha(trained)
+        if not branching(trained.supernet):
+            raise runs.UserError(f"{trained.path}: no undecided edge has skip_connect and another operation")
     records = measured(
         args,
         {"images": args.images},
-        paths,
-        measures,
-        lambda record: f"{closeness(record)['skip_closer']} of {len(record['edges'])} edges",
+        loaded,
+        [partial(variances, trained, args.images) for trained in loaded],
+        lambda record: f"x_e closer on {closeness(record['edges'])['skip_closer']} of {len(record['edges'])} edges",
         draw_proposition,
-        lambda records: {"summary": [closeness(record) for record in records]},
+        lambda records: {
+            each["supernet"]: {of: closeness(each[of]) for of in ("edges", "untrained")} for each in records
+        },
     )
-    print("\n| supernet | x_e closer to m* than o_e(x_e) | mean α_skip, softmaxed: optimal | learnt | τ |")
+    print("\n| | x_e closer to m* than o_e(x_e) | mean α_skip, softmaxed: optimal | learnt | τ of the two |")
     print("|---|---|---|---|---|")
     for record in records:
-        found = closeness(record)
-        numbers = f"{found['optimal_skip']:.3f} | {found['learnt_skip']:.3f} | {in_digits(found['tau'])}"
-        print(f"| {record['supernet']} | {found['skip_closer']} of {found['edges']} edges | {numbers} |")
+        for name, of in ((record["supernet"], "edges"), ("the same, untrained", "untrained")):
+            found = closeness(record[of])
+            numbers = f"{found['optimal_skip']:.3f} | {found['learnt_skip']:.3f} | {in_digits(found['tau'])}"
+            print(f"| {name} | {found['skip_closer']} of {len(record[of])} edges | {numbers} |")
 
 
 def variances(trained: Trained, count: int) -> Record:
-    """Proposition 1 on every edge, from feature maps of clean validation images; what stands for m* is said in
-    `ptnas.branches`. `optimal_skip` and `learnt_skip` are α_skip softmaxed, as in Eq. 2: of the learnt α all operations
-    but skip_connect and `none` count as one, with the sum of their weights (footnote 1)."""
-    weights = {cell_type: rows.tolist() for cell_type, rows in trained.supernet.weights().items()}
-    space, edges = trained.supernet.space, []
-    for (cell_type, edge), samples in branches(trained.supernet, next(trained.valid.clean(count))[0]).items():
-        optimum = proposition_1(*samples)
-        skip, conv = proposition_1_simplified(*samples)
-        shares = dict(zip(space.operations[cell_type][edge], weights[cell_type][edge], strict=True))
-        where = {"cell": cell_type, "edge": list(space.edges[edge]), "var_skip": skip, "var_conv": conv}
-        finite = {name: value if math.isfinite(value) else None for name, value in optimum._asdict().items()}
-        learnt = shares["skip_connect"] / (1 - shares.get("none", 0.0))
-        edges.append({**where, **finite, "optimal_skip": math.exp(optimum.alpha_skip), "learnt_skip": learnt})
-    if not edges:
-        raise runs.UserError(f"{trained.path}: no undecided edge has skip_connect and another operation")
-    return {"supernet": trained.path.name, "valid_accuracy": trained.record["valid_accuracy"], "edges": edges}
+    """Proposition 1 on every edge of a supernet and, as a control, of the same before any training."""
+    images, device = next(trained.valid.clean(count))[0], trained.valid.labels.device
+    runs.seed_step(trained.settings["seed"])
+    space, classes, channels = trained.supernet.space, len(trained.data.classes), trained.data.channels
+    untrained = trained.search.supernet(space, classes, channels).to(device)
+    return {
+        "supernet": trained.path.name,
+        "valid_accuracy": trained.record["valid_accuracy"],
+        "edges": edge_variances(trained.supernet, images),
+        "untrained": edge_variances(untrained, images),
+    }
 
 
-def closeness(record: Record) -> dict[str, Any]:
+def edge_variances(supernet: Supernet, images: Tensor) -> list[Record]:
+    """By edge Var(x_e - m*) and Var(o_e(x_e) - m*), the optimum that follows, and α_skip softmaxed as in Eq. 2, the
+    optimal one (`optimal_skip`) and the one learnt. Of the learnt α all operations but skip_connect and `none` count as
+    one, with the sum of their weights (footnote 1). The proposition is about feature maps of one scale, and those of
+    the supernet differ: `learnt_skip` has the weights times the deviations of what they weigh, which is how the two
+    are really mixed, and `learnt_weight` the weights alone."""
+    weights = {cell_type: rows.tolist() for cell_type, rows in supernet.weights().items()}
+    found = []
+    for (cell_type, edge), branch in branches(supernet, images).items():
+        samples = branch.o, branch.x, branch.m
+        optimum, (var_skip, var_conv) = proposition_1(*samples), proposition_1_simplified(*samples)
+        shares = dict(zip(supernet.space.operations[cell_type][edge], weights[cell_type][edge], strict=True))
+        skip = shares["skip_connect"]
+        conv = sum(share for name, share in shares.items() if name not in ("skip_connect", "none"))
+        mixed = skip * branch.scale_x / (skip * branch.scale_x + conv * branch.scale_o)
+        found.append(
+            {
+                "cell": cell_type,
+                "edge": list(supernet.space.edges[edge]),
+                "var_skip": var_skip,
+                "var_conv": var_conv,
+                **{name: value if math.isfinite(value) else None for name, value in optimum._asdict().items()},
+                "optimal_skip": math.exp(optimum.alpha_skip),
+                "learnt_skip": mixed.mean().item(),
+                "learnt_weight": skip / (skip + conv),
+            }
+        )
+    return found
+
+
+def closeness(edges: Sequence[Record]) -> dict[str, Any]:
     """Over the edges: on how many the skip connection is the closer one in variance, the means of the optimal and of
     the learnt α_skip, softmaxed, and how the two orders agree."""
-    edges = record["edges"]
     optimal, learnt = ([each[name] for each in edges] for name in ("optimal_skip", "learnt_skip"))
     return {
-        "supernet": record["supernet"],
-        "edges": len(edges),
         "skip_closer": sum(each["var_skip"] < each["var_conv"] for each in edges),
         "optimal_skip": mean(optimal),
         "learnt_skip": mean(learnt),
@@ -650,69 +676,74 @@ def closeness(record: Record) -> dict[str, Any]:
 
 
 def draw_proposition(figure: Figure, records: list[Record]) -> None:
-    """The two variances, and the optimal against the learnt α_skip, an edge in each point."""
-    figure.set_size_inches(9.5, 4.8)
-    left, right = figure.subplots(1, 2)
-    edges = [edge for record in records for edge in record["edges"]]
-    looks = zip(dict.fromkeys(edge["cell"] for edge in edges), LOOKS, strict=False)
-    for cell_type, (colour, marker, _) in looks:
-        own = [edge for edge in edges if edge["cell"] == cell_type]
-        look = {"color": colour, "marker": marker, "s": 32, "edgecolor": "white", "linewidth": 0.4}
-        name = runs.CELL_NAMES[cell_type]
-        left.scatter([edge["var_conv"] for edge in own], [edge["var_skip"] for edge in own], **look, label=name)
-        right.scatter([edge["optimal_skip"] for edge in own], [edge["learnt_skip"] for edge in own], **look)
-    most = 1.1 * max(max(edge["var_conv"], edge["var_skip"]) for edge in edges)
-    left.plot([0, most], [0, most], color=runs.GREY, linewidth=0.8, linestyle="--")
-    left.set(xlim=(0, most), ylim=(0, most), xlabel="Var(o_e(x_e) − m*)", ylabel="Var(x_e − m*)")
-    left.set_title("below the line: x_e is closer to m*", fontsize=10)
-    right.plot([0, 1], [0, 1], color=runs.GREY, linewidth=0.8, linestyle="--")
-    right.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="optimal α_skip, softmaxed (Proposition 1)")
-    right.set_ylabel("learnt α_skip, softmaxed")
-    right.set_title("on the line: learnt as Proposition 1 says", fontsize=10)
-    left.legend()
+    """The two variances, and the optimal against the learnt α_skip, an edge in each point; untrained ones hollow."""
+    figure.set_size_inches(9.5, 5)
+    places = figure.subplots(1, 2)
+    axes_of = (("var_conv", "var_skip"), ("optimal_skip", "learnt_skip"))
+    for cell_type, (colour, marker, _) in zip(runs.CELL_NAMES, LOOKS, strict=False):
+        for of, face, when in (("untrained", "none", "before training"), ("edges", colour, "trained")):
+            own = [edge for record in records for edge in record[of] if edge["cell"] == cell_type]
+            look = {"marker": marker, "s": 30, "facecolor": face, "edgecolor": colour, "linewidth": 0.8}
+            for axes, (x, y) in zip(places, axes_of, strict=True):
+                if own:
+                    label = f"{runs.CELL_NAMES[cell_type]}, {when}"
+                    axes.scatter([edge[x] for edge in own], [edge[y] for edge in own], **look, label=label)
+    left, right = places
+    most = max(left.get_xlim()[1], left.get_ylim()[1])
+    for axes, end in ((left, most), (right, 1.0)):
+        axes.plot([0, end], [0, end], color=runs.GREY, linewidth=0.8, linestyle="--")
+        axes.set(xlim=(-0.03 * end, 1.03 * end), ylim=(-0.03 * end, 1.03 * end))
+    left.set(xlabel="Var(o_e(x_e) − m*)", ylabel="Var(x_e − m*)", title="below the line: x_e is closer to m*")
+    right.set(xlabel="optimal α_skip, softmaxed (Proposition 1)", ylabel="learnt α_skip, softmaxed, at one scale")
+    right.set_title("on the line: learnt as Proposition 1 says")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8.5)
     figure.suptitle("every edge of " + ", ".join(record["supernet"] for record in records), fontsize=11)
 
 
 def hessian(args: Namespace) -> None:
     """The largest eigenvalue of the Hessian of the validation loss in α, for every kept epoch of a search"""
-    measures, files = [], []
-    for path in checkpoints(args):
-        trained = load(path, args)
-        kept = {**runs.snapshots(path), trained.record["epoch"]: path}
-        files += kept.values()
-        measures += [partial(curvature, trained, each, args) for _, each in sorted(kept.items())]
-    records = measured(args, {"images": args.images}, files, measures, show_curvature, draw_curvature)
+    loaded = [load_supernet(path, args) for path in checkpoints(args)]
+    measures, sources = [], []
+    for trained in loaded:
+        for path in {**runs.snapshots(trained.path), trained.record["epoch"]: trained.path}.values():
+            checkpoint = runs.load_checkpoint(path, "supernet")
+            if checkpoint["settings"] != runs.load_checkpoint(trained.path, "supernet")["settings"]:
+                raise runs.UserError(f"{path} was kept by another search than that of {trained.path}")
+            state = checkpoint["state"]["bilevel"]["supernet"]
+            runs.load_state(trained.supernet, state, path)
+            if any(trained.supernet.undecided(cell_type) for cell_type in trained.supernet.space.cell_types):
+                measures.append(partial(curvature, trained, state, checkpoint["records"][-1], args))
+                sources.append(path)
+    if not measures:
+        raise runs.UserError(f"all edges of {loaded[0].path} are decided: the loss does not depend on α")
+    records = measured(
+        args,
+        {"images": args.images},
+        loaded,
+        measures,
+        lambda record: f"epoch {record['epoch']}: {record['eigenvalue']:.5f}",
+        draw_curvature,
+        lambda records: {"not_converged": sum(not record["converged"] for record in records)},
+        sources,
+    )
     print("\n| supernet | epoch | largest eigenvalue | residual | validation accuracy (%) |\n|---|---|---|---|---|")
     for record in records:
-        numbers = f"{record['eigenvalue']:.5f} | {record['residual']:.5f} | {record['valid_accuracy']:.2f}"
+        value = f"{'' if record['converged'] else '≥ '}{record['eigenvalue']:.5f}"
+        numbers = f"{value} | {record['residual']:.5f} | {record['valid_accuracy']:.2f}"
         print(f"| {record['supernet']} | {record['epoch']} | {numbers} |")
-    if len(records) == len({record["supernet"] for record in records}):
+    if len(records) == len(loaded):
         print("\ntrain_search.py --keep-every N keeps more epochs")
 
 
-def curvature(trained: Trained, path: Path, args: Namespace) -> Record:
-    """At one epoch, on one batch of clean validation images, the same at every epoch (Zela et al., 2020, take a batch
-    too)."""
-    checkpoint, supernet = runs.load_checkpoint(path, "supernet"), trained.supernet
-    runs.load_state(supernet, checkpoint["state"]["bilevel"]["supernet"], path)
-    if not undecided(supernet, supernet.space.cell_types):
-        raise runs.UserError(f"all edges of {path} are decided: the loss does not depend on α")
-    product, size = alpha_hessian(supernet, next(trained.valid.clean(args.images)))
+def curvature(trained: Trained, state: dict[str, Any], last: Record, args: Namespace) -> Record:
+    """At one epoch, on a batch of clean validation images that is the same at every epoch (Zela et al., 2020, take a
+    random one)."""
+    trained.supernet.load_state_dict(state)
+    product, size = alpha_hessian(trained.supernet, next(trained.valid.clean(args.images)))
     start = torch.randn(size, generator=torch.Generator().manual_seed(args.seed)).to(trained.valid.labels.device)
-    found = largest_eigenvalue(product, start)
-    last = checkpoint["records"][-1]
-    return {
-        "supernet": trained.path.name,
-        "epoch": last["epoch"],
-        "eigenvalue": found.value,
-        "residual": found.residual,
-        "products": found.products,
-        "valid_accuracy": last["valid_accuracy"],
-    }
-
-
-def show_curvature(record: Record) -> str:
-    return f"epoch {record['epoch']}: {record['eigenvalue']:.5f}"
+    found = largest_eigenvalue(product, start)._asdict()
+    where = {"supernet": trained.path.name, "epoch": last["epoch"], "valid_accuracy": last["valid_accuracy"]}
+    return {**where, "eigenvalue": found.pop("value"), **found}
 
 
 def draw_curvature(figure: Figure, records: list[Record]) -> None:
@@ -721,9 +752,8 @@ def draw_curvature(figure: Figure, records: list[Record]) -> None:
     axes = figure.subplots()
     names = dict.fromkeys(record["supernet"] for record in records)
     for name, (colour, marker, style) in zip(names, itertools.cycle(LOOKS), strict=False):
-        own = [record for record in records if record["supernet"] == name]
-        values = [record["eigenvalue"] for record in own]
-        axes.plot([record["epoch"] for record in own], values, color=colour, marker=marker, linestyle=style, label=name)
+        own = [(record["epoch"], record["eigenvalue"]) for record in records if record["supernet"] == name]
+        axes.plot(*zip(*own, strict=True), color=colour, marker=marker, linestyle=style, label=name)
     axes.set_xlabel(AXES["epoch"])
     axes.set_ylabel("largest eigenvalue of ∇²L_valid in α (nats)")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -737,37 +767,26 @@ def draw_curvature(figure: Figure, records: list[Record]) -> None:
 
 def cells(args: Namespace) -> None:
     """Fig. 5 and 10-24: the cells of architectures, published ones by name, others from genotype.json or from text"""
-    args.save = picture(args)
     found = [(text, runs.load_architecture(text)[0]) for text in args.archs]
 
     def draw(figure: Figure) -> None:
         columns = max(len(architecture.cells) for _, architecture in found)
         figure.set_size_inches(1 + 7 * columns, 4.6 * len(found))
-        places = figure.subplots(len(found), columns, squeeze=False)
-        for row, (name, architecture) in zip(places, found, strict=True):
-            for axes, (cell_type, cell) in zip(row, architecture.cells.items(), strict=False):
-                runs.draw_cell(
-                    axes,
-                    cell,
-                    f"{Path(name).stem if Path(name).is_file() else name[:40]}: {runs.CELL_NAMES[cell_type]}",
-                )
-            for axes in row[len(architecture.cells) :]:
+        for row, (text, architecture) in zip(figure.subplots(len(found), columns, squeeze=False), found, strict=True):
+            name = "" if text.lstrip().startswith(("Genotype", "|")) else f"{Path(text).stem}: "
+            for axes in row:
                 axes.axis("off")
+            for axes, (cell_type, cell) in zip(row, architecture.cells.items(), strict=False):
+                runs.draw_cell(axes, cell, name + runs.CELL_NAMES[cell_type])
 
-    numbers = [
-        {
-            "name": name,
-            "text": str(architecture),
-            "convolutions": {
-                kind: sum(is_convolution(op) for op, _, _ in cell.operations)
-                for kind, cell in architecture.cells.items()
-            },
-        }
-        for name, architecture in found
-    ]
-    for each in numbers:
-        print(f"{each['name']}: {each['text']}")
-    save_figure(args, numbers, draw)
+    numbers = []
+    for text, architecture in found:
+        operations = {kind: [name for name, _, _ in cell.operations] for kind, cell in architecture.cells.items()}
+        convolutions = {kind: sum(map(is_convolution, names)) for kind, names in operations.items()}
+        numbers.append({"name": text, "text": str(architecture), "convolutions": convolutions})
+        print(f"{text}: {architecture}")
+    runs.move_aside(args.save, args.save.with_suffix(".json"))
+    save_figure(args.save, numbers, draw)
 
 
 # ============================================================================================================
@@ -1255,14 +1274,10 @@ def draw_trajectories(
     figure.suptitle(f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed", fontsize=10)
 
 
-def save_trajectories(
-    picture: Path, points: list[dict[str, Any]], average: dict[str, float | None], x: str, y: str
-) -> None:
-    """The picture of a figure of curves, and its numbers in a JSON file beside it."""
-    numbers = picture.with_suffix(".json")
-    runs.write_json(numbers, {"points": points, "average": average})
-    runs.save_picture(picture, lambda figure: draw_trajectories(figure, points, average, x, y))
-    print(f"\nwritten to {picture} and {numbers}")
+def save_trajectories(picture: Path, points: list[Record], average: dict[str, float | None], x: str, y: str) -> None:
+    """A figure of curves."""
+    numbers = {"points": points, "average": average}
+    save_figure(picture, numbers, lambda figure: draw_trajectories(figure, points, average, x, y))
 
 
 def average_errors(benchmark: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -1300,7 +1315,6 @@ def fig4(args: Namespace) -> None:
 
 def fig6(args: Namespace) -> None:
     """Fig. 6: validation accuracy during selections from one supernet by different criteria, from their logs"""
-    args.save = picture(args)
     points: dict[tuple[str, int, int], dict[str, Any]] = {}
     for log in args.logs:
         if log.suffix != ".jsonl":
@@ -1316,6 +1330,7 @@ def fig6(args: Namespace) -> None:
                 raise runs.UserError(f"{log} is another selection by {how['criterion']} with seed {how['seed']}")
             points[key] = point | {"valid_accuracy": {how["space"]: record["valid_accuracy"]}}
     panels = {space: None for point in points.values() for space in point["valid_accuracy"]}
+    runs.move_aside(args.save, args.save.with_suffix(".json"))
     save_trajectories(args.save, list(points.values()), panels, "round", "valid_accuracy")
 
 
@@ -1353,10 +1368,10 @@ def fig9(args: Namespace) -> None:
 # ============================================================================================================
 
 
-def add_figure_options(parser: ArgumentParser, name: str) -> None:
-    """The options of a command that measures on supernets."""
+def add_figure_options(parser: ArgumentParser, name: str, several: bool = True) -> None:
+    """The options of a command that measures on a supernet, or on several."""
     default = "supernet.pt by default, which is trained where it is not there"
-    parser.add_argument("--ckpt", nargs="+", type=Path, metavar="FILE", help=f"supernets; {default}")
+    parser.add_argument("--ckpt", nargs="+" if several else 1, type=Path, metavar="FILE", help=default)
     parser.add_argument("--dataset", metavar="NAME|FOLDER", help="that of the search by default")
     parser.add_argument("--data", metavar="DIR", type=Path, help="where the named data sets lie")
     parser.add_argument("--seed", type=runs.whole(0), default=0, metavar="N", help="of what is drawn at random")
@@ -1370,10 +1385,10 @@ def add_picture_option(parser: ArgumentParser, name: str) -> None:
     parser.add_argument("--save", type=Path, default=Path(f"{name}.png"), metavar="FILE", help=text)
 
 
-def add_strength_options(parser: ArgumentParser, name: str) -> None:
+def add_strength_options(parser: ArgumentParser, name: str, several: bool = True) -> None:
     parser.add_argument("--metric", choices=("accuracy", "loss"), help="what strength is measured by")
     parser.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="for the supernet to converge again")
-    add_figure_options(parser, name)
+    add_figure_options(parser, name, several)
 
 
 def fig1_options(parser: ArgumentParser) -> None:
@@ -1383,7 +1398,7 @@ def fig1_options(parser: ArgumentParser) -> None:
 
 def fig2_options(parser: ArgumentParser) -> None:
     parser.add_argument("--cell", choices=tuple(runs.CELL_NAMES), help="the first of the space by default")
-    add_strength_options(parser, "fig2")
+    add_strength_options(parser, "fig2", several=False)
 
 
 def fig3_options(parser: ArgumentParser) -> None:
@@ -1396,9 +1411,9 @@ def fig3_options(parser: ArgumentParser) -> None:
 
 def table1_options(parser: ArgumentParser) -> None:
     parser.add_argument("--shuffles", type=runs.whole(1), default=10, metavar="N", help="10 by default")
-    for name, least in (("--epochs", 1), ("--layers", 3), ("--channels", 1)):
-        parser.add_argument(name, type=runs.whole(least), metavar="N", help="of VGG and ResNet; layers: of each stage")
-    add_figure_options(parser, "table1")
+    for name, least, of in (("--epochs", 1, ""), ("--layers", 3, " in each stage"), ("--channels", 1, "")):
+        parser.add_argument(name, type=runs.whole(least), metavar="N", help=f"of VGG and ResNet{of}")
+    add_figure_options(parser, "table1", several=False)
 
 
 def proposition_options(parser: ArgumentParser) -> None:
@@ -1412,7 +1427,7 @@ def hessian_options(parser: ArgumentParser) -> None:
 
 
 def cells_options(parser: ArgumentParser) -> None:
-    text = "published name, genotype.json, Genotype(...) or |op~0|+...; two that the paper found by default"
+    text = "published name, genotype.json, Genotype(...) or |op~0|+...; two of DARTS+PT by default"
     parser.add_argument("archs", nargs="*", default=["DARTS_PT_S2_1", "DARTS_PT_S4_1"], metavar="ARCH", help=text)
     add_picture_option(parser, "cells")
 
@@ -1490,6 +1505,10 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     for name, (function, add_options) in COMMANDS.items():
         add_options(commands.add_parser(name, help=function.__doc__, description=function.__doc__))
     args = parser.parse_args(argv)
+    if "save" in args:
+        check_picture(args)
+    if "ckpt" in args and not args.ckpt and "dataset" in args and (args.dataset or args.data):
+        raise runs.UserError("--dataset and --data are for the supernets that --ckpt names")
     if "method" in args:
         chosen = args.method or args.methods
         args.method = [name for name in METHODS if name in chosen or "all" in chosen]

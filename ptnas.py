@@ -232,13 +232,6 @@ class SearchCell(nn.Module):
         self, inputs: Sequence[Tensor], weights: dict[str, Tensor], presence: dict[str, list[Presence]]
     ) -> Tensor:
         """inputs: outputs of earlier cells; weights: per cell type (edges, operations), rows sum to 1."""
-        states = self.states(inputs, weights, presence)
-        return torch.cat([states[node] for node in self.concat], dim=1)
-
-    def states(
-        self, inputs: Sequence[Tensor], weights: dict[str, Tensor], presence: dict[str, list[Presence]]
-    ) -> list[Tensor]:
-        """The feature maps of all nodes."""
         rows, present = weights[self.cell_type], presence[self.cell_type]
         states = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
         for incoming in self.incoming:
@@ -252,7 +245,7 @@ class SearchCell(nn.Module):
                 stride = self.edges[incoming[0]].stride
                 total = torch.zeros_like(states[0][:, :, ::stride, ::stride])
             states.append(total)
-        return states
+        return torch.cat([states[node] for node in self.concat], dim=1)
 
 
 def _stride(cell_type: str, source: int) -> int:
@@ -759,39 +752,45 @@ class Search(Stateful):
 
 class Eigenvalue(NamedTuple):
     """residual: |Hv - λv| for the unit vector v that was found; some eigenvalue of H is not farther from λ than that.
-    products: how many products Hv it took."""
+    products: how many products Hv it took. Where it has not converged the value is only a lower bound."""
 
     value: float
     residual: float
     products: int
+    converged: bool
 
 
 def largest_eigenvalue(
-    product: Callable[[Tensor], Tensor], start: Tensor, tolerance: float = 0.01, iterations: int = 100
+    product: Callable[[Tensor], Tensor], start: Tensor, tolerance: float = 1e-3, iterations: int = 1000
 ) -> Eigenvalue:
     """The largest eigenvalue of a symmetric matrix H that is known by its products with vectors, v -> Hv.
 
     Power iteration from the vector `start` finds the eigenvalue of largest magnitude. Where that is negative, or where
-    two of opposite sign hinder each other, the iteration starts again with H + sI, s the magnitude that was found: its
-    eigenvalues stand in the same order as those of H, and the largest is now the largest in magnitude too. Each
-    iteration stops when the residual is at most `tolerance` times the eigenvalue, or after `iterations` products.
+    two of opposite sign hinder each other, it starts again with H + sI, s the magnitude that was found: the eigenvalues
+    stand in the same order as those of H, and the largest is now the largest in magnitude too. An iteration ends when
+    the residual is at most `tolerance` times the value, after ten products at least, as a random vector can be nearly
+    an eigenvector of many equal eigenvalues; or after `iterations` products, without having converged. The value never
+    exceeds the largest eigenvalue.
     """
     magnitude, products = 0.0, 0
+    best = Eigenvalue(-math.inf, math.inf, 0, converged=False)
     for _ in ("H", "H + sI"):
-        shift, vector = magnitude, start / torch.linalg.vector_norm(start)
-        for _ in range(iterations):
+        shift, vector, converged = magnitude, start / torch.linalg.vector_norm(start), False
+        for iteration in range(iterations):
             image, products = product(vector), products + 1
             value = torch.dot(vector, image).item()
             residual = torch.linalg.vector_norm(image - value * vector).item()
-            if residual <= tolerance * abs(value):
-                break
             magnitude = max(magnitude, torch.linalg.vector_norm(image).item())
+            converged = residual <= tolerance * abs(value) and (iteration >= 10 or residual == 0)
+            # With H + sI a negative value is no end yet: a small positive one may follow.
+            if converged and (value >= 0 or not shift or residual == 0):
+                break
             image = image + shift * vector
             vector = image / torch.linalg.vector_norm(image)
-        magnitude = max(magnitude, abs(value))
-        if value > 0 and residual <= tolerance * value:
+        best = max(best, Eigenvalue(value, residual, products, converged))
+        if value >= 0 and converged:
             break
-    return Eigenvalue(value, residual, products)
+    return best._replace(products=products)
 
 
 def alpha_hessian(supernet: Supernet, batch: Batch) -> tuple[Callable[[Tensor], Tensor], int]:
@@ -832,15 +831,18 @@ def swapped(pairs: Sequence[Pair]) -> Iterator[None]:
 
 
 def pairs_of_edges(supernet: Supernet) -> list[list[Pair]]:
-    """For every cell the pairs of edges that fit each other's place: those with equal strides."""
-    return [
-        [
-            (cell.edges, one, other)
-            for one, other in itertools.combinations(range(len(cell.edges)), 2)
-            if cell.edges[one].stride == cell.edges[other].stride
-        ]
-        for cell in supernet.skeleton.cells
-    ]
+    """For every cell the pairs of edges that fit each other's place, with equal strides, unless both are pruned."""
+    found = []
+    for cell in supernet.skeleton.cells:
+        standing = [bool(presence.operations) for presence in supernet.presence[cell.cell_type]]
+        found.append(
+            [
+                (cell.edges, one, other)
+                for one, other in itertools.combinations(range(len(cell.edges)), 2)
+                if cell.edges[one].stride == cell.edges[other].stride and (standing[one] or standing[other])
+            ]
+        )
+    return found
 
 
 @torch.no_grad()
@@ -925,55 +927,76 @@ def group(outputs: Tensor, weights: Tensor) -> Tensor:
 
 
 class Branches(NamedTuple):
-    """Samples of o_e(x_e), x_e and m* of an edge, each (samples,) with mean 0 and variance 1 in every cell."""
+    """Samples of o_e(x_e), x_e and m* of an edge, each (samples,) with mean 0 and variance 1 in every cell; and by what
+    the first two were divided for it, (cells,)."""
 
     o: Tensor
     x: Tensor
     m: Tensor
+    scale_o: Tensor
+    scale_x: Tensor
+
+
+def branching(supernet: Supernet) -> list[tuple[str, int]]:
+    """The edges that Proposition 1 speaks of, by cell type and index: undecided ones with skip_connect and other
+    operations, `none` aside."""
+    return [
+        (cell_type, edge)
+        for cell_type, rows in supernet.space.operations.items()
+        for edge in supernet.undecided(cell_type)
+        if "skip_connect" in rows[edge] and set(rows[edge]) - {"skip_connect", "none"}
+    ]
 
 
 @torch.no_grad()
 def branches(supernet: Supernet, images: Tensor) -> dict[tuple[str, int], Branches]:
-    """What Proposition 1 speaks of, by cell type and edge, from the feature maps of images (N, image channels, H, W).
-
-    x_e is what skip_connect puts out, o_e all other operations but `none`, grouped. An edge without either, or one
-    that is decided, is left out. As α is shared, the samples come from all cells of the type.
+    """What Proposition 1 speaks of, on every edge of `branching`, from the feature maps of images (N, image channels,
+    H, W). x_e is what skip_connect puts out, o_e all other operations but `none`, grouped. As α is shared, the samples
+    come from all cells of the type, every value of a feature map being one.
 
     Nobody knows the optimal feature map m*. In the unrolled view every edge of a cell estimates it (Sec. 3.2), so their
-    mean is a better estimate than any of them: m* here is the mean of the mixed outputs of the cell's edges, all at one
-    scale. Left out are the edges that end in the node x_e, whose sum is x_e, or that start there, which have x_e as a
-    part: no branch is measured against itself, though x_e reaches the others through the nodes between.
+    mean is a better estimate than any of them, and m* here is the mean of the outputs of the cell's edges, all brought
+    to one scale. An edge's output is the plain mean of its operations, so that the α learnt have no say in it, and the
+    edges that end in the node x_e or start there are left out: no branch is measured against itself. Still, x_e reaches
+    most of the others through skip connections and nodes between, in an untrained supernet too: what training adds
+    shows only beside an untrained one.
     """
-    found: dict[tuple[str, int], list[Branches]] = {}
+    seen: dict[MixedOp, Tensor] = {}
+    found: dict[tuple[str, int], list[tuple[Tensor, ...]]] = {edge: [] for edge in branching(supernet)}
+
+    def see(edge: MixedOp, args: tuple, _: Tensor | None) -> None:
+        seen[edge] = args[0]
 
     def visit(cell: SearchCell, args: tuple, _: Tensor) -> None:
-        _, weights, presence = args
-        states, rows, present = cell.states(*args), weights[cell.cell_type], presence[cell.cell_type]
-        inputs = [states[source] for source in cell.sources]
-        mixed = [edge(x, rows[edge.row], present[edge.row]) for edge, x in zip(cell.edges, inputs, strict=True)]
-        estimates = [None if each is None else standardize(each) for each in mixed]
+        rows, present = args[1][cell.cell_type], args[2][cell.cell_type]
+        inputs = [seen.pop(edge) for edge in cell.edges]
+        outputs = [
+            torch.stack([edge.operations[index](x) for index in each.operations]) if each.operations else None
+            for edge, each, x in zip(cell.edges, present, inputs, strict=True)
+        ]
+        estimates = [None if each is None else standardize(each.mean(dim=0)) for each in outputs]
         for edge, names in enumerate(supernet.space.operations[cell.cell_type]):
-            others = [index for index, name in enumerate(names) if name not in ("skip_connect", "none")]
-            if "skip_connect" not in names or not others or present[edge].decided:
+            if (cell.cell_type, edge) not in found:
                 continue
-            source = cell.sources[edge]
             apart = [
                 estimate
-                for estimate, (start, end) in zip(estimates, supernet.space.edges, strict=True)
-                if estimate is not None and source not in (start, end)
+                for estimate, ends in zip(estimates, supernet.space.edges, strict=True)
+                if estimate is not None and cell.sources[edge] not in ends
             ]
-            outputs = torch.stack([operation(inputs[edge]) for operation in cell.edges[edge].operations])
-            o, x = group(outputs[others], rows[edge][others]), outputs[names.index("skip_connect")]
-            samples = (standardize(each).flatten().cpu() for each in (o, x, sum(apart)))
-            found.setdefault((cell.cell_type, edge), []).append(Branches(*samples))
+            if apart:
+                others = [index for index, name in enumerate(names) if name not in ("skip_connect", "none")]
+                o, x = group(outputs[edge][others], rows[edge][others]), outputs[edge][names.index("skip_connect")]
+                samples = [standardize(each).flatten().cpu() for each in (o, x, sum(apart))]
+                found[cell.cell_type, edge].append((*samples, *(each.std().cpu()[None] for each in (o, x))))
 
-    hooks = [cell.register_forward_hook(visit) for cell in supernet.skeleton.cells]
+    modules = [(edge, see) for cell in supernet.skeleton.cells for edge in cell.edges]
+    hooks = [m.register_forward_hook(hook) for m, hook in [*modules, *((c, visit) for c in supernet.skeleton.cells)]]
     try:
         supernet(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return {edge: Branches(*map(torch.cat, zip(*cells, strict=True))) for edge, cells in found.items()}
+    return {edge: Branches(*map(torch.cat, zip(*cells, strict=True))) for edge, cells in found.items() if cells}
 
 
 # ==== Sec. 3.1 and 4.1: criteria, how strong an operation is ========================================================

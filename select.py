@@ -95,7 +95,7 @@ def select(
     """Take what is left of the selection and write the genotype."""
     trained, settings = checkpoint["settings"], result.settings
     where = {name: settings[name] for name in ("dataset", "data")}
-    data = runs.load_supernet_data(checkpoint, args.ckpt, device, args.workers, **where)
+    data = runs.load_supernet_data(checkpoint, args.ckpt, trained | where, device, args.workers)
     search, space = SearchSettings.of(trained), SPACES[trained["space"]]
     supernet = search.supernet(space, len(data.classes), data.channels).to(device)
     runs.load_state(supernet, checkpoint["state"]["bilevel"]["supernet"], args.ckpt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from hypothesis import settings
@@ -57,6 +58,13 @@ def make_images(count=12, size=8, channels=1, classes=3, seed=0, dtype=torch.dou
     labels = torch.arange(count) % classes
     images = patterns[labels] + 0.3 * torch.randn(count, channels, size, size, generator=generator)
     return images.to(dtype), labels
+
+
+def blank(path):
+    """Whether a picture lacks what is drawn in colour: axes, ticks and most labels are black, grey or white."""
+    with Image.open(path) as image:
+        pixels = torch.from_numpy(numpy.array(image.convert("RGB"))).int()
+    return ((pixels.amax(-1) - pixels.amin(-1)) > 60).sum() < 300
 
 
 def load_script(name):

@@ -8,11 +8,10 @@ import subprocess
 
 import pytest
 import torch
-from PIL import Image
 
 import runs
 from genotypes import SPACES
-from tests.conftest import load_script
+from tests.conftest import blank, load_script
 
 ANALYZE = load_script("analyze")
 SCRIPTS = {f"{name}.py": load_script(name).main for name in ("train_search", "select", "retrain")}
@@ -38,11 +37,6 @@ def printed_rows(out):
     """The rows of the tables in an output, by their first cell."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line.startswith("| ")]
     return {row[0]: row[1:] for row in rows}
-
-
-def blank(path):
-    with Image.open(path) as image:
-        return len(image.convert("RGB").getcolors(10**6)) < 50
 
 
 # ---------------------------------------------------------------------------------------------------- Tables 2 and 3
