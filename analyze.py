@@ -346,8 +346,8 @@ def draw_strengths(how: SelectionSettings, figure: Figure, records: list[Record]
         axes.set_title(f"{name}{where}\nrank correlation τ = {in_digits(tau)}", fontsize=9.5)
     for axes in figure.axes[len(records) : rows * columns]:
         axes.axis("off")
-    after = f"discretisation {metric} after {how.tune_epochs} epochs of tuning"
-    figure.suptitle(f"softmax(α) (plain) and {after} (hatched)", fontsize=11)
+    title = f"softmax(α) (plain) and discretisation {metric} (hatched), epochs of tuning: {how.tune_epochs}"
+    figure.suptitle(title, fontsize=11)
 
 
 def fig2(args: Namespace) -> None:
@@ -363,7 +363,7 @@ def fig2(args: Namespace) -> None:
         return undecided(supernet, [cell_type])
 
     def draw(how: SelectionSettings, figure: Figure, records: list[Record]) -> None:
-        figure.set_size_inches(20, 1 + 0.5 * len(records))
+        figure.set_size_inches(15, 1 + 0.42 * len(records))
         titles = {"magnitude": "(a) largest α", "discretization": f"(b) strength: best discretisation {how.metric}"}
         for axes, (criterion, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
             operations = tuple((record["chosen"][criterion], *record["edge"]) for record in records)
@@ -554,8 +554,11 @@ def stage_network(kind: str, training: RetrainSettings, trained: Trained, args: 
     return network, run.checkpoint
 
 
-# What the norms of VGG and ResNet take in evaluation
-NORMS = {"test_accuracy": "running statistics, as usual", "with_batch_statistics": "statistics of the batch"}
+# What the norms of VGG and ResNet take in evaluation; those of a supernet always take the statistics of the batch
+NORMS = {
+    "test_accuracy": "VGG and ResNet with running statistics",
+    "with_batch_statistics": "VGG and ResNet with statistics of the batch",
+}
 
 
 def before_and_after(records: Sequence[Record]) -> dict[str, dict[str, Any]]:

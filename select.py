@@ -19,7 +19,7 @@ if __name__ == "select":
     from importlib.util import module_from_spec
     from pathlib import Path
 
-    elsewhere = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
+    elsewhere = [path for path in sys.path if not Path(path, "select.py").exists()]  # nor another copy of this file
     spec = PathFinder.find_spec("select", elsewhere)
     sys.modules["select"] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules["select"])

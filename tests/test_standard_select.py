@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -64,6 +65,12 @@ def test_it_works_with_the_project_folder_first_on_the_path(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert str(ROOT) not in done.stdout
+
+
+def test_two_copies_of_the_project_on_the_path_do_not_find_each_other(tmp_path):
+    shutil.copy(ROOT / "select.py", tmp_path)
+    done = run("-c", IMPORTS + "print(hasattr(select, 'select'))", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
