@@ -184,6 +184,7 @@ def measured(
         runs.write_json(run.save, {**settings, "summary": summary(records), "measured": records})
 
     if not run.finished:
+        runs.announce({"files": " ".join(settings["files"]), "seed": args.seed, **how})
         run.loop(Measurements(measures), "step", show, draw, complete=complete)
     print(f"\nwritten to {run.picture} and {run.save}")
     return run.records
