@@ -1420,14 +1420,10 @@ def table1_options(parser: ArgumentParser) -> None:
     add_figure_options(parser, "table1", several=False)
 
 
-def proposition_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--images", type=runs.whole(2), default=128, metavar="N", help="at most, 128 by default")
-    add_figure_options(parser, "proposition")
-
-
-def hessian_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--images", type=runs.whole(2), default=64, metavar="N", help="at most, 64 by default")
-    add_figure_options(parser, "hessian")
+def images_options(name: str, default: int, parser: ArgumentParser) -> None:
+    """The options of a command that looks at one batch of validation images."""
+    parser.add_argument("--images", type=runs.whole(2), default=default, metavar="N", help=f"{default} by default")
+    add_figure_options(parser, name)
 
 
 def cells_options(parser: ArgumentParser) -> None:
@@ -1491,8 +1487,8 @@ COMMANDS: dict[str, tuple[Callable[[Namespace], None], Callable[[ArgumentParser]
     "fig2": (fig2, fig2_options),
     "fig3": (fig3, fig3_options),
     "table1": (table1, table1_options),
-    "proposition": (proposition, proposition_options),
-    "hessian": (hessian, hessian_options),
+    "proposition": (proposition, partial(images_options, "proposition", 128)),
+    "hessian": (hessian, partial(images_options, "hessian", 64)),
     "cells": (cells, cells_options),
     "fig4": (fig4, nb201_options),
     "fig6": (fig6, fig6_options),
