@@ -82,6 +82,8 @@ def operation(name, c, stride, family="darts"):
 
 
 class ReferenceCell(nn.Module):
+    skips_zero = False  # whether operations of weight zero are passed over, as the released implementations do
+
     def __init__(self, space, cell_type, c_before, c_last, c, halved_before):
         super().__init__()
         self.edges, self.cell_type = space.edges, cell_type
@@ -99,6 +101,8 @@ class ReferenceCell(nn.Module):
             for edge, (source, target) in enumerate(self.edges):
                 if target == node:
                     for index, op in enumerate(self.mixed[edge]):
+                        if self.skips_zero and weights[edge, index] == 0:
+                            continue
                         total = total + weights[edge, index] * op(states[source])
             states.append(total)
         return torch.cat(states[2:], 1)
