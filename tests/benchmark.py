@@ -22,6 +22,7 @@ import random
 import resource
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
@@ -270,23 +271,20 @@ def dispatched(space: str) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
-def _peak(space: str, which: int, threads: int, queue: multiprocessing.Queue) -> None:
+def peak(space: str, which: int, threads: int) -> float:
+    """MiB above what was there before the step; of a process that has done nothing else."""
     torch.set_num_threads(threads)
     function = step(space)[which]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     function()
-    queue.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
 def peaks(space: str, threads: int) -> tuple[float, float]:
-    """MiB above what was there before the step."""
-    context, found = multiprocessing.get_context("spawn"), []
+    found = []
     for which in (0, 1):
-        queue = context.Queue()
-        process = context.Process(target=_peak, args=(space, which, threads, queue))
-        process.start()
-        found.append(queue.get())
-        process.join()
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+            found.append(executor.submit(peak, space, which, threads).result())
     return found[0], found[1]
 
 

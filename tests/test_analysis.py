@@ -83,8 +83,8 @@ def test_swapped_edges_take_their_operations_and_their_alpha_along(space):
             alpha[[one, other]] = supernet.alpha[cell_type][[other, one]]
         for cell, original in zip(by_hand.skeleton.cells, supernet.skeleton.cells, strict=True):
             for to, source in ((one, other), (other, one)):
-                cell.edges[to].operations = copy.deepcopy(original.edges[source].operations)
-                cell.edges[to].zero = original.edges[source].zero
+                cell.edges[to] = copy.deepcopy(original.edges[source])
+                cell.edges[to].row = to
     assert torch.allclose(by_hand(images), swapped_logits, rtol=1e-10, atol=1e-12)
 
 
