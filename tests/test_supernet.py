@@ -178,7 +178,7 @@ def test_the_batches_of_a_darts_supernet_are_kept_with_the_channels_last():
     def see(module, args, out):
         layouts.append(out.is_contiguous(memory_format=torch.channels_last))
 
-    for module in supernet.modules():
+    for module in supernet.skeleton.cells.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(see)
     supernet(make_images(dtype=torch.float)[0])
