@@ -797,7 +797,7 @@ def largest_eigenvalue(
     Power iteration from the vector `start` finds the eigenvalue of largest magnitude. Where that is negative, or where
     two of opposite sign hinder each other, it starts again with H + sI, s the magnitude that was found: the eigenvalues
     stand in the same order as those of H, and the largest is now the largest in magnitude too. An iteration ends when
-    the residual is at most `tolerance` times the value, after ten products at least, as a random vector can be nearly
+    the residual is at most `tolerance` times the value, after more than ten products, as a random vector can be nearly
     an eigenvector of many equal eigenvalues; or after `iterations` products, without having converged. The value never
     exceeds the largest eigenvalue.
     """

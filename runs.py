@@ -440,8 +440,8 @@ def load_run_data(
 def load_supernet_data(
     checkpoint: dict[str, Any], path: Path, settings: dict[str, Any], device: torch.device, workers: int | None = None
 ) -> ImageData:
-    """The data set for the supernet in this checkpoint that the settings name, by default those of its search. Raises
-    UserError if it has other classes or channels."""
+    """The data set that the settings name, those of the search with another one in them or not, in the image size of
+    this supernet. Raises UserError if it has other classes or channels."""
     data = load_run_data(settings | {"image_size": checkpoint["image_size"]}, device, workers)
     if list(data.classes) != checkpoint["classes"] or data.channels != checkpoint["channels"]:
         raise UserError(f"{path} was trained on images of other classes or channels than {settings['dataset']} has")
