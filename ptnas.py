@@ -20,9 +20,9 @@ import copy
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -190,6 +190,14 @@ class Presence(NamedTuple):
     decided: bool = False
 
 
+class Candidate(NamedTuple):
+    """An operation of an edge, or with operation None the edge as a whole."""
+
+    cell_type: str
+    edge: int
+    operation: int | None
+
+
 class MixedOp(nn.Module):
     """All candidate operations of an edge, mixed (Eq. 1).
 
@@ -241,6 +249,16 @@ class MixedOp(nn.Module):
         return shared[name]
 
 
+@dataclass
+class Known:
+    """What passes through a cell on the same inputs, with other things masked, have in common: its states after
+    preprocessing, and what the edges `same` put out. The first pass fills it in."""
+
+    same: Collection[int] = ()
+    states: list[Tensor] = field(default_factory=list)
+    terms: dict[int, Tensor | None] = field(default_factory=dict)
+
+
 class SearchCell(nn.Module):
     """A cell of the supernet: every node sums its incoming edges; the output concatenates the nodes `space.concat`."""
 
@@ -256,17 +274,29 @@ class SearchCell(nn.Module):
         )
 
     def forward(
-        self, inputs: Sequence[Tensor], weights: dict[str, Tensor], presence: dict[str, list[Presence]]
+        self,
+        inputs: Sequence[Tensor],
+        weights: dict[str, Tensor],
+        presence: dict[str, list[Presence]],
+        known: Known | None = None,
     ) -> Tensor:
         """inputs: outputs of earlier cells; weights: per cell type (edges, operations), rows sum to 1."""
         rows, present = weights[self.cell_type], presence[self.cell_type]
-        states = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
+        known = Known() if known is None else known
+        if not known.states:
+            known.states = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
+        states = list(known.states)
         shared: list[dict[str, Tensor]] = [{} for _ in range(len(states) + len(self.incoming))]  # by node
         for incoming in self.incoming:
             total = None
             for edge in incoming:
                 mixed, source = self.edges[edge], self.sources[edge]
-                term = mixed(states[source], rows[mixed.row], present[mixed.row], shared[source])
+                if edge in known.terms:
+                    term = known.terms[edge]
+                else:
+                    term = mixed(states[source], rows[mixed.row], present[mixed.row], shared[source])
+                if edge in known.same:
+                    known.terms[edge] = term
                 if term is not None:
                     total = term if total is None else total + term
             if total is None:  # nothing at all reaches this node
@@ -287,7 +317,23 @@ def _stride(cell_type: str, source: int) -> int:
 BuildCell = Callable[[str, int, Sequence[nn.Module]], nn.Module]
 
 
-class DartsSkeleton(nn.Module):
+class Skeleton(nn.Module):
+    """`begin` makes of images the inputs of the first cell, `through` takes the inputs of a cell to those of the next,
+    and `end` classifies what came out of the last."""
+
+    auxiliary, auxiliary_layer = None, -1
+
+    def forward(self, x: Tensor, *context: Any) -> tuple[Tensor, Tensor | None]:
+        """x: (N, image channels, H, W) -> logits (N, classes), and in training those of the auxiliary head, if any."""
+        auxiliary, inputs = None, self.begin(x)
+        for layer in range(len(self.cells)):
+            inputs = self.through(layer, inputs, *context)
+            if self.training and self.auxiliary is not None and layer == self.auxiliary_layer:
+                auxiliary = self.auxiliary(inputs[-1])
+        return self.end(inputs), auxiliary
+
+
+class DartsSkeleton(Skeleton):
     """Stem, cells of which those at 1/3 and 2/3 reduce, global pooling, linear classifier (Liu et al., 2019). In CIFAR
     form the stem has stride 1, in ImageNet form 4 and 8 for the two inputs of the first cell."""
 
@@ -324,17 +370,21 @@ class DartsSkeleton(nn.Module):
                 self.auxiliary = AuxiliaryHead(c_last, classes, norm_last=not imagenet)
         self.classifier = nn.Linear(c_last, classes)
 
-    def forward(self, x: Tensor, *context: Any) -> tuple[Tensor, Tensor | None]:
-        """x: (N, image channels, H, W) -> logits (N, classes), and in training those of the auxiliary head, if any."""
-        # Faster on a CPU, up to twice; after the stem, as grey images have no such layout.
-        before = self.stem(x).contiguous(memory_format=torch.channels_last)
-        last = self.stem_half(before)
-        auxiliary = None
-        for layer, cell in enumerate(self.cells):
-            before, last = last, cell((before, last), *context)
-            if self.training and self.auxiliary is not None and layer == self.auxiliary_layer:
-                auxiliary = self.auxiliary(last)
-        return self.classifier(last.mean(dim=(2, 3))), auxiliary
+    def begin(self, x: Tensor) -> tuple[Tensor, ...]:
+        before = channels_last(self.stem(x))
+        return before, self.stem_half(before)
+
+    def through(self, layer: int, inputs: tuple[Tensor, ...], *context: Any) -> tuple[Tensor, ...]:
+        return inputs[1], self.cells[layer](inputs, *context)
+
+    def end(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        return self.classifier(inputs[-1].mean(dim=(2, 3)))
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The order in memory that is up to twice as fast on a CPU. Images with one channel have no such order, so it is
+    what the stem makes of them that gets it."""
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def reduction_layers(layers: int) -> tuple[int, int]:
@@ -342,7 +392,7 @@ def reduction_layers(layers: int) -> tuple[int, int]:
     return layers // 3, 2 * layers // 3
 
 
-class Nb201Skeleton(nn.Module):
+class Nb201Skeleton(Skeleton):
     """Stem, three stages of `layers` cells each, residual blocks between them that halve the map and double the
     channels, norm-ReLU, global pooling, linear classifier (Dong & Yang, 2020)."""
 
@@ -358,15 +408,17 @@ class Nb201Skeleton(nn.Module):
         self.head = nn.Sequential(norm(widths[-1]), nn.ReLU())
         self.classifier = nn.Linear(widths[-1], classes)
 
-    def forward(self, x: Tensor, *context: Any) -> tuple[Tensor, None]:
-        """x: (N, image channels, H, W) -> logits (N, classes), and no auxiliary ones."""
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))  # up to twice as fast on a CPU
+    def begin(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (channels_last(self.stem(x)),)
+
+    def through(self, layer: int, inputs: tuple[Tensor, ...], *context: Any) -> tuple[Tensor, ...]:
         per_stage = len(self.cells) // 3
-        for layer, cell in enumerate(self.cells):
-            if layer in (per_stage, 2 * per_stage):
-                x = self.residual_blocks[layer // per_stage - 1](x)
-            x = cell((x,), *context)
-        return self.classifier(self.head(x).mean(dim=(2, 3))), None
+        if layer in (per_stage, 2 * per_stage):
+            inputs = (self.residual_blocks[layer // per_stage - 1](*inputs),)
+        return (self.cells[layer](inputs, *context),)
+
+    def end(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        return self.classifier(self.head(*inputs).mean(dim=(2, 3)))
 
 
 class ResidualBlock(nn.Module):
@@ -443,6 +495,28 @@ class Supernet(nn.Module):
     def prune(self, cell_type: str, edge: int) -> None:
         """Take the edge away."""
         self.presence[cell_type][edge] = Presence((), decided=True)
+
+    @torch.no_grad()
+    def without(self, candidates: Sequence[Candidate], x: Tensor, batch: int = 0) -> Iterator[Tensor]:
+        """The logits (N, classes) with each of the candidates, all of one cell type, masked in its turn: just what
+        `forward` returns under `mask`. What they have in common is computed once: the cells before the first of that
+        type, and in that one the edges that start before the nodes that a candidate changes."""
+        Noise.announce(self.noises, batch)
+        skeleton, context = self.skeleton, (self.weights(), self.presence)
+        (cell_type,) = {candidate.cell_type for candidate in candidates}
+        masked = {candidate.edge for candidate in candidates}
+        changed = min(self.space.edges[edge][1] for edge in masked)
+        ends = enumerate(self.space.edges)
+        known = Known({edge for edge, (source, _) in ends if source < changed and edge not in masked})
+        inputs, first = skeleton.begin(x), [cell.cell_type for cell in skeleton.cells].index(cell_type)
+        for layer in range(first):
+            inputs = skeleton.through(layer, inputs, *context)
+        for candidate in candidates:
+            with self.mask(*candidate):
+                rest = skeleton.through(first, inputs, *context, known)
+                for layer in range(first + 1, len(skeleton.cells)):
+                    rest = skeleton.through(layer, rest, *context)
+                yield skeleton.end(rest)
 
     # ---- what is left
 
@@ -542,10 +616,25 @@ def evaluate(model: nn.Module, data: Data, batch_size: int, top5: bool = False, 
     """Accuracy and loss on the clean images, always in the same batches, for `Supernet` and `Network`. Several passes
     average over what `noise` draws."""
     meter = Meter()
-    batches = itertools.chain.from_iterable(data.clean(batch_size) for _ in range(passes))
-    for batch, (images, labels) in enumerate(batches):
+    for batch, (images, labels) in enumerate(_clean(data, batch_size, passes)):
         meter.add(model(images, batch=batch), labels)
     return meter.read(top5)
+
+
+def evaluate_without(
+    supernet: Supernet, candidates: Sequence[Candidate], data: Data, batch_size: int, passes: int = 1
+) -> list[Measurement]:
+    """What `evaluate` says with each of the candidates, all of one cell type, masked in its turn, in one pass over the
+    data for all of them."""
+    meters = [Meter() for _ in candidates]
+    for batch, (images, labels) in enumerate(_clean(data, batch_size, passes)):
+        for meter, logits in zip(meters, supernet.without(candidates, images, batch), strict=True):
+            meter.add(logits, labels)
+    return [meter.read() for meter in meters]
+
+
+def _clean(data: Data, batch_size: int, passes: int) -> Iterator[Batch]:
+    return itertools.chain.from_iterable(data.clean(batch_size) for _ in range(passes))
 
 
 # ==== Sec. 2: bilevel optimisation of the supernet; Sec. 6.3: fixed α ===============================================
@@ -1031,14 +1120,6 @@ def branches(supernet: Supernet, images: Tensor) -> dict[tuple[str, int], Branch
 # ==== Sec. 3.1 and 4.1: criteria, how strong an operation is ========================================================
 
 
-class Candidate(NamedTuple):
-    """An operation of an edge, or with operation None the edge as a whole."""
-
-    cell_type: str
-    edge: int
-    operation: int | None
-
-
 class Score(NamedTuple):
     """rank: larger is stronger, compared lexicographically; measured: the figures behind it, by name."""
 
@@ -1047,26 +1128,21 @@ class Score(NamedTuple):
 
 
 class Judge(Protocol):
-    """What a criterion needs to know: the supernet and how it does now; for `discretization` also how another one does
-    after tuning, for `chance` a seed."""
+    """What a criterion needs to know: the supernet and how it does without each of some candidates; for
+    `discretization` how another one does after tuning, for `chance` a seed."""
 
     supernet: Supernet
     metric: str
     seed: int
 
-    def measure(self) -> Measurement: ...
+    def measure_without(self, candidates: Sequence[Candidate]) -> list[Measurement]: ...
 
     def measure_tuned(self, supernet: Supernet) -> Measurement: ...
 
 
 def perturbation(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
     """Sec. 4.1: how the supernet does when the candidate is removed; the worse, the stronger the candidate."""
-    scores = []
-    for candidate in candidates:
-        with judge.supernet.mask(*candidate):
-            without = judge.measure()
-        scores.append(_score(judge, without, sign=-1))
-    return scores
+    return [_score(judge, without, sign=-1) for without in judge.measure_without(candidates)]
 
 
 def magnitude(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
@@ -1220,9 +1296,15 @@ class Selection(Stateful):
 
     def measure(self, supernet: Supernet | None = None) -> Measurement:
         """How the supernet, or another one, does on the validation images."""
-        supernet = supernet or self.supernet
-        passes = self.settings.noise_passes if supernet.noises else 1
-        return evaluate(supernet, self.valid, self.search.eval_batch_size, passes=passes)
+        return evaluate(supernet or self.supernet, self.valid, self.search.eval_batch_size, passes=self._passes)
+
+    def measure_without(self, candidates: Sequence[Candidate]) -> list[Measurement]:
+        """How it does without each of the candidates."""
+        return evaluate_without(self.supernet, candidates, self.valid, self.search.eval_batch_size, self._passes)
+
+    @property
+    def _passes(self) -> int:
+        return self.settings.noise_passes if self.supernet.noises else 1
 
     def measure_tuned(self, supernet: Supernet) -> Measurement:
         """How `supernet`, a copy that may be changed, does after tuning. All copies see the same batches and noise."""
@@ -1291,9 +1373,9 @@ class Sgas(Search):
             decisions.append({"cell": cell_type, "node": node, "inputs": inputs, "scores": measured})
         return decisions
 
-    def measure(self) -> Measurement:
-        """How the supernet does on the validation images, in one pass over them."""
-        return evaluate(self.supernet, self.valid, self.settings.eval_batch_size)
+    def measure_without(self, candidates: Sequence[Candidate]) -> list[Measurement]:
+        """How the supernet does without each of the candidates on the validation images, in one pass over them."""
+        return evaluate_without(self.supernet, candidates, self.valid, self.settings.eval_batch_size)
 
 
 @torch.no_grad()

@@ -9,7 +9,8 @@ those of weight zero, gradients of w and α in both steps, a pass over the valid
 masked operation, and after every epoch of tuning, which trains α, both halves evaluated.
 
 step: one bilevel step. memory: its peak above what was there before, each in a process of its own. dispatch: operations
-dispatched in a forward pass. mask: the masked accuracies of all operations of one edge. select: a whole selection from
+dispatched in a forward pass. mask: the masked accuracies of all operations of one edge of each
+cell type. select: a whole selection from
 a small supernet. retrain: one step of a discrete network. data: images read and augmented.
 """
 
@@ -130,9 +131,17 @@ def mask(space: str):
     settings, data = settings_of(space), images(256)
     supernet, reference = pair(space, settings)
     judge = Selection(supernet, settings, SelectionSettings(), data, data)
-    cell_type, edge = supernet.space.cell_types[-1], len(supernet.space.edges) // 2
-    candidates = [Candidate(cell_type, edge, each) for each in supernet.space.candidates(cell_type, edge)]
-    return lambda: perturbation(judge, candidates), lambda: plain_masked(reference, supernet, cell_type, edge, data)
+    edge, cell_types = len(supernet.space.edges) // 2, supernet.space.cell_types
+
+    def ours() -> None:
+        for kind in cell_types:
+            perturbation(judge, [Candidate(kind, edge, each) for each in supernet.space.candidates(kind, edge)])
+
+    def theirs() -> None:
+        for kind in cell_types:
+            plain_masked(reference, supernet, kind, edge, data)
+
+    return ours, theirs
 
 
 def select(space: str):

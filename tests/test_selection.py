@@ -156,10 +156,9 @@ def test_the_scores_of_perturbation_are_measured_without_the_operation():
 def test_equal_accuracies_are_told_apart_by_the_loss():
     class Judge:
         supernet, metric, seed = make_supernet("s2"), "accuracy", 0
-        measurements = iter([ptnas.Measurement(90.0, 0.5), ptnas.Measurement(90.0, 0.7), ptnas.Measurement(91.0, 0.9)])
 
-        def measure(self):
-            return next(self.measurements)
+        def measure_without(self, candidates):
+            return [ptnas.Measurement(*each) for each in ((90.0, 0.5), (90.0, 0.7), (91.0, 0.9))]
 
     scores = ptnas.perturbation(Judge(), [Candidate("normal", edge, 0) for edge in range(3)])
     ranked = sorted(range(3), key=lambda index: scores[index].rank, reverse=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from genotypes import SPACES, Space
-from ptnas import Noise, Supernet, Zero
+from ptnas import Candidate, Noise, Supernet, Zero
 from tests.conftest import make_images, make_supernet
 from tests.reference import ReferenceSupernet
 
@@ -252,6 +252,40 @@ def test_cells_at_a_third_and_two_thirds_reduce():
     supernet = Supernet(SPACES["s2"], 8, 4, 10)
     assert [cell.cell_type for cell in supernet.skeleton.cells].count("reduce") == 2
     assert [supernet.skeleton.cells[layer].cell_type for layer in (2, 5)] == ["reduce", "reduce"]
+
+
+@given(space=spaces, data=st.data())
+def test_what_masks_have_in_common_is_computed_once_and_changes_no_bit(space, data):
+    supernet, (images, _) = make_supernet(space, layers=5), make_images(5, 9)
+    change_at_random(supernet, data.draw)
+    cell_type = data.draw(st.sampled_from(supernet.space.cell_types))
+    of_type = [case for case in cases(supernet) if case[0] == cell_type]
+    edge, node = data.draw(st.sampled_from(of_type))[1], data.draw(st.sampled_from(list(supernet.space.nodes)))
+    of_edge = [Candidate(*case) for case in of_type if case[1] == edge]
+    of_node = [Candidate(cell_type, each, None) for each in supernet.space.into(node)]
+    for candidates in (of_edge, of_node):
+        together = list(supernet.without(candidates, images, batch=3))
+        for candidate, logits in zip(candidates, together, strict=True):
+            with torch.no_grad(), supernet.mask(*candidate):
+                assert torch.equal(logits, supernet(images, batch=3))
+
+
+def test_masks_of_a_reduction_edge_do_not_compute_what_stands_before_it_again():
+    """Of eight cells the two before the first reduction cell, and in that one the edges that start before the node."""
+    supernet, calls = make_supernet("darts", layers=8, channels=2), []
+    edge = SPACES["darts"].edges.index((1, 4))
+    for layer in (0, 1, 2):
+        for number, mixed in enumerate(supernet.skeleton.cells[layer].edges):
+            mixed.register_forward_hook(lambda *_, place=(layer, number): calls.append(place))
+    for _ in supernet.without([Candidate("reduce", edge, operation) for operation in range(7)], make_images()[0]):
+        pass
+    counts = {place: calls.count(place) for place in calls}
+    assert all(counts[layer, number] == 1 for layer in (0, 1) for number in range(14))
+    repeated = [number for number in range(14) if counts[2, number] == 7]
+    assert repeated == [
+        number for number, (source, _) in enumerate(SPACES["darts"].edges) if number == edge or source == 4
+    ]
+    assert sum(counts[2, number] for number in range(14)) == 12 + 2 * 7
 
 
 def test_the_state_of_a_supernet_includes_its_presence():
