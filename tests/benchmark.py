@@ -9,9 +9,8 @@ those of weight zero, gradients of w and α in both steps, a pass over the valid
 masked operation, and after every epoch of tuning, which trains α, both halves evaluated.
 
 step: one bilevel step. memory: its peak above what was there before, each in a process of its own. dispatch: operations
-dispatched in a forward pass. mask: the masked accuracies of all operations of one edge of each
-cell type. select: a whole selection from
-a small supernet. retrain: one step of a discrete network. data: images read and augmented.
+dispatched in a forward pass. mask: the masked accuracies of all operations of an edge of each cell type. select: a
+whole selection from a small supernet. retrain: one step of a discrete network. data: images read and augmented.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import argparse
 import json
 import multiprocessing
 import random
-import resource
+import re
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -283,10 +282,17 @@ def dispatched(space: str) -> tuple[int, int]:
 def peak(space: str, which: int, threads: int) -> float:
     """MiB above what was there before the step; of a process that has done nothing else."""
     torch.set_num_threads(threads)
+    runs.keep_memory()
     function = step(space)[which]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_so_far()
     function()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_so_far() - before
+
+
+def peak_so_far() -> float:
+    """MiB that this process has held at once (Linux); what `resource` says includes the process that started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024
 
 
 def peaks(space: str, threads: int) -> tuple[float, float]:
@@ -307,6 +313,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, metavar="JSON")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    runs.keep_memory()
     rows = []
     print(f"{args.threads} threads, medians of {args.repeats}\n")
     print("| | space | ours | reference | ratio |\n|---|---|---|---|---|")
