@@ -21,14 +21,15 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from genotypes import OPERATIONS, Arch, DiscreteCell, Genotype, Space, is_convolution
@@ -233,7 +234,7 @@ class MixedOp(nn.Module):
             if presence.decided:
                 total = term if total is None else total + term
             else:
-                total = weights[index] * term if total is None else torch.addcmul(total, weights[index], term)
+                total = weights[index] * term if total is None else total.addcmul_(weights[index], term)
         return total
 
     def _output(self, index: int, x: Tensor, shared: dict[str, Tensor]) -> Tensor:
@@ -317,20 +318,78 @@ def _stride(cell_type: str, source: int) -> int:
 BuildCell = Callable[[str, int, Sequence[nn.Module]], nn.Module]
 
 
+@dataclass(frozen=True)
+class Computing:
+    """How a network is computed, which changes what comes out by rounding only.
+
+    amp: in bfloat16 where that is safe (autocast), the classifier and the loss aside. compile: by `torch.compile`, the
+    cells while they are trained. low_memory: the backward pass computes every cell again, so that its feature maps need
+    not be kept (Chen et al., 2016, "Training Deep Nets with Sublinear Memory Cost").
+    """
+
+    amp: bool = False
+    compile: bool = False
+    low_memory: bool = False
+
+
 class Skeleton(nn.Module):
     """`begin` makes of images the inputs of the first cell, `through` takes the inputs of a cell to those of the next,
     and `end` classifies what came out of the last."""
 
     auxiliary, auxiliary_layer = None, -1
+    computing = Computing()
 
     def forward(self, x: Tensor, *context: Any) -> tuple[Tensor, Tensor | None]:
         """x: (N, image channels, H, W) -> logits (N, classes), and in training those of the auxiliary head, if any."""
-        auxiliary, inputs = None, self.begin(x)
-        for layer in range(len(self.cells)):
-            inputs = self.through(layer, inputs, *context)
-            if self.training and self.auxiliary is not None and layer == self.auxiliary_layer:
-                auxiliary = self.auxiliary(inputs[-1])
+        with self.precision(x.device):
+            auxiliary, inputs = None, self.begin(x)
+            for layer in range(len(self.cells)):
+                inputs = self.through(layer, inputs, *context)
+                if self.training and self.auxiliary is not None and layer == self.auxiliary_layer:
+                    auxiliary = self.auxiliary(inputs[-1])
         return self.end(inputs), auxiliary
+
+    def precision(self, device: torch.device) -> AbstractContextManager:
+        """In which `begin` and `through` are to be called."""
+        return torch.autocast(device.type, torch.bfloat16) if self.computing.amp else nullcontext()
+
+    def cell(self, layer: int, inputs: Sequence[Tensor], *context: Any) -> Tensor:
+        """What a cell makes of its inputs."""
+        cell, computing = self.cells[layer], self.computing
+        if not torch.is_grad_enabled():
+            return cell(inputs, *context)
+        call = _compiled() if computing.compile else nn.Module.__call__
+        if not computing.low_memory:
+            return call(cell, inputs, *context)
+        again = partial(_computed_again, cell)
+        return checkpoint(call, cell, inputs, *context, use_reentrant=False, context_fn=again)
+
+
+@cache
+def _compiled() -> Callable[..., Tensor]:
+    """One function for all cells, so that those that are built alike share their code."""
+    torch._dynamo.config.recompile_limit = 64  # cells of many shapes, and one more for every decision
+    return torch.compile(lambda cell, *args: cell(*args))
+
+
+def _computed_again(cell: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    """The contexts of the two passes through a cell: in the second the norms leave their running statistics alone."""
+    return nullcontext(), batch_statistics(cell)
+
+
+@contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Within the context the norms take the statistics of the batch, as those of a supernet always do, and leave their
+    running ones as they are."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [(norm.training, norm.track_running_stats) for norm in norms]
+    for norm in norms:
+        norm.training, norm.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        for norm, (training, tracked) in zip(norms, before, strict=True):
+            norm.training, norm.track_running_stats = training, tracked
 
 
 class DartsSkeleton(Skeleton):
@@ -375,10 +434,15 @@ class DartsSkeleton(Skeleton):
         return before, self.stem_half(before)
 
     def through(self, layer: int, inputs: tuple[Tensor, ...], *context: Any) -> tuple[Tensor, ...]:
-        return inputs[1], self.cells[layer](inputs, *context)
+        return inputs[1], self.cell(layer, inputs, *context)
 
     def end(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        return self.classifier(inputs[-1].mean(dim=(2, 3)))
+        return self.classifier(pooled(inputs[-1], self.classifier))
+
+
+def pooled(x: Tensor, classifier: nn.Linear) -> Tensor:
+    """(N, C, H, W) -> (N, C), the means of the feature maps in the precision of the classifier."""
+    return x.to(classifier.weight.dtype).mean(dim=(2, 3))
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -415,10 +479,10 @@ class Nb201Skeleton(Skeleton):
         per_stage = len(self.cells) // 3
         if layer in (per_stage, 2 * per_stage):
             inputs = (self.residual_blocks[layer // per_stage - 1](*inputs),)
-        return (self.cells[layer](inputs, *context),)
+        return (self.cell(layer, inputs, *context),)
 
     def end(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        return self.classifier(self.head(*inputs).mean(dim=(2, 3)))
+        return self.classifier(pooled(self.head(*inputs), self.classifier))
 
 
 class ResidualBlock(nn.Module):
@@ -508,15 +572,17 @@ class Supernet(nn.Module):
         changed = min(self.space.edges[edge][1] for edge in masked)
         ends = enumerate(self.space.edges)
         known = Known({edge for edge, (source, _) in ends if source < changed and edge not in masked})
-        inputs, first = skeleton.begin(x), [cell.cell_type for cell in skeleton.cells].index(cell_type)
-        for layer in range(first):
-            inputs = skeleton.through(layer, inputs, *context)
+        first = [cell.cell_type for cell in skeleton.cells].index(cell_type)
+        with skeleton.precision(x.device):
+            inputs = skeleton.begin(x)
+            for layer in range(first):
+                inputs = skeleton.through(layer, inputs, *context)
         for candidate in candidates:
-            with self.mask(*candidate):
+            with self.mask(*candidate), skeleton.precision(x.device):
                 rest = skeleton.through(first, inputs, *context, known)
                 for layer in range(first + 1, len(skeleton.cells)):
                     rest = skeleton.through(layer, rest, *context)
-                yield skeleton.end(rest)
+            yield skeleton.end(rest)
 
     # ---- what is left
 
