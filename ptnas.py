@@ -772,9 +772,11 @@ class Bilevel(Stateful):
         self.supernet, self.settings = supernet, settings
         self.scale = scale  # of the noise of SDARTS-RS
         self.w, self.alpha = supernet.weight_parameters(), supernet.alpha_parameters()
-        self.w_optimizer = torch.optim.SGD(self.w, lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+        self.w_optimizer = torch.optim.SGD(
+            self.w, lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
+        )
         self.alpha_optimizer = torch.optim.Adam(
-            self.alpha, settings.alpha_lr, betas=(0.5, 0.999), weight_decay=settings.alpha_weight_decay
+            self.alpha, settings.alpha_lr, betas=(0.5, 0.999), weight_decay=settings.alpha_weight_decay, fused=True
         )
         self.batch_size = settings.batch_size
         self.steps = 0
@@ -802,12 +804,12 @@ class Bilevel(Stateful):
         gradient = self.alpha_gradient(train, valid) if self.settings.order == 1 else self.unrolled(train, valid)
         for alpha, each in zip(self.alpha, gradient, strict=True):
             alpha.grad = each
-        decided = {name: rows for name in self.supernet.alpha if (rows := self.supernet.decided(name))}
-        before = {cell_type: self.supernet.alpha[cell_type].detach()[rows] for cell_type, rows in decided.items()}
+        before = [alpha.detach().clone() for alpha in self.alpha]
         self.alpha_optimizer.step()
         with torch.no_grad():
-            for cell_type, rows in decided.items():
-                self.supernet.alpha[cell_type][rows] = before[cell_type]
+            for (cell_type, alpha), former in zip(self.supernet.alpha.items(), before, strict=True):
+                for edge in self.supernet.decided(cell_type):
+                    alpha[edge].copy_(former[edge])
 
     def w_step(self, train: Batch) -> Tensor:
         """One step of SGD on w, with noise on softmax(α) if the settings say so; returns the logits (N, classes)
@@ -838,7 +840,7 @@ class Bilevel(Stateful):
             gradients = self._gradient(valid, [*self.alpha, *self.w])
         direct, direction = gradients[: len(self.alpha)], gradients[len(self.alpha) :]
         # The mixed second derivative times `direction`, by central differences.
-        reach = 0.01 / torch.linalg.vector_norm(torch.stack([d.norm() for d in direction])).item()
+        reach = 0.01 / torch.linalg.vector_norm(torch.stack([d.norm() for d in direction]))
         with _moved(self.w, direction, reach):
             ahead = self._gradient(train, self.alpha)
         with _moved(self.w, direction, -reach):
@@ -854,12 +856,12 @@ class Bilevel(Stateful):
 
 
 @contextmanager
-def _moved(parameters: Sequence[nn.Parameter], direction: Sequence[Tensor], by: float) -> Iterator[None]:
+def _moved(parameters: Sequence[nn.Parameter], direction: Sequence[Tensor], by: Tensor | float) -> Iterator[None]:
     """Within the context the parameters stand at parameters + by · direction; afterwards exactly where they were."""
     before = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
         for parameter, each in zip(parameters, direction, strict=True):
-            parameter.add_(each, alpha=by)
+            parameter.add_(by * each)
     try:
         yield
     finally:
@@ -1613,6 +1615,7 @@ class Retraining(Stateful):
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             nesterov=settings.nesterov,
+            fused=True,
         )
         self.done, self.total = 0, settings.epochs
         self.steps = 0
