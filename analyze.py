@@ -37,7 +37,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -137,7 +137,7 @@ def load_supernet(path: Path, args: Namespace) -> Trained:
     settings = checkpoint["settings"] | {name: value for name, value in given.items() if value}
     record, epochs = checkpoint["records"][-1], settings["epochs"]
     if not checkpoint["finished"]:
-        print(f"note: {path} is the supernet after {record['epoch']} of {epochs} epochs", file=sys.stderr)
+        runs.note(f"note: {path} is the supernet after {record['epoch']} of {epochs} epochs")
     data = runs.load_supernet_data(checkpoint, path, settings, device)
     supernet = SearchSettings.of(settings).supernet(SPACES[settings["space"]], len(data.classes), data.channels)
     runs.load_state(supernet.to(device), checkpoint["state"]["bilevel"]["supernet"], path)

@@ -20,13 +20,14 @@ import copy
 import itertools
 import math
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -39,13 +40,49 @@ Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) and labels (N,)
 
 
 class Data(Protocol):
-    """A split of a data set. Batches are of nearly equal size, at most `size`, so that none holds a single image."""
+    """A split of a data set. Batches are of nearly equal size, at most `size`, so that none holds a single image.
+
+    share: which of how many processes this one is. Each gets a part of every batch to train on, and to evaluate every
+    so-manieth batch as a whole.
+    """
+
+    share: tuple[int, int]
+
+    def __len__(self) -> int:
+        """All images, not this process's."""
 
     def batches(self, size: int, epoch: int) -> Iterator[Batch]:
-        """Shuffled, augmented batches; what is drawn depends on the seed of the data and on `epoch` alone."""
+        """Shuffled, augmented batches; what is drawn depends on the seed of the data, on `epoch` and on the process."""
 
     def clean(self, size: int) -> Iterator[Batch]:
         """Every image once, unchanged, in the same order every time."""
+
+
+# ==== Several processes that train one network ======================================================================
+
+# Each has the whole network and computes on its own part of the data, norms with the statistics of that part. As what
+# they compute is averaged or gathered, and what they draw in common has one seed, their networks stay the same.
+
+
+def average(tensors: Iterable[Tensor | None]) -> None:
+    """Over all processes, in place; what is None is so in all of them."""
+    there = [each for each in tensors if each is not None]
+    if not (dist.is_available() and dist.is_initialized() and there):
+        return
+    means = torch.cat([each.flatten() for each in there])
+    dist.all_reduce(means)
+    means /= dist.get_world_size()
+    for each, mean in zip(there, means.split([each.numel() for each in there]), strict=True):
+        each.copy_(mean.view_as(each))
+
+
+def gathered(values: list) -> list:
+    """The values of all processes."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return values
+    of_all: list[list] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(of_all, values)
+    return list(itertools.chain.from_iterable(of_all))
 
 
 # ==== Operations (Liu et al., 2019; Dong & Yang, 2020; A.1.1 and A.2 of the paper) ===================================
@@ -656,24 +693,28 @@ def named(name: str, measured: Measurement) -> dict[str, float]:
 
 
 class Meter:
-    """Sums over batches on the device; read back once."""
+    """Sums over batches, which stay on the device until they are read back, all at once."""
 
     def __init__(self):
-        self.sums: Tensor | float = 0.0
-        self.count = 0
+        self.sums: list[Tensor] = []  # of each batch
+        self.counts: list[int] = []
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         logits = logits.detach().float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         ranks = (logits > logits.gather(1, labels[:, None])).sum(dim=1)  # how many classes stand above the right one
-        self.sums = self.sums + torch.stack([(ranks < 1).sum(), loss, (ranks < 5).sum()])
-        self.count += len(labels)
+        self.sums.append(torch.stack([(ranks < 1).sum(), loss, (ranks < 5).sum()]))
+        self.counts.append(len(labels))
 
     def read(self, top5: bool = False) -> Measurement:
-        """Raises ValueError if nothing was added."""
-        if not self.count:
+        """Of the batches of all processes; the sums are exact, so that it does not matter who added which. Raises
+        ValueError if nothing was added."""
+        sums = torch.stack(self.sums).tolist() if self.sums else []
+        rows = gathered([(*each, count) for each, count in zip(sums, self.counts, strict=True)])
+        if not rows:
             raise ValueError("nothing was measured")
-        correct, loss, among_five = (value / self.count for value in self.sums.tolist())
+        *columns, count = map(math.fsum, zip(*rows, strict=True))
+        correct, loss, among_five = (value / count for value in columns)
         return Measurement(100 * correct, loss, 100 * among_five if top5 else None)
 
 
@@ -682,7 +723,7 @@ def evaluate(model: nn.Module, data: Data, batch_size: int, top5: bool = False, 
     """Accuracy and loss on the clean images, always in the same batches, for `Supernet` and `Network`. Several passes
     average over what `noise` draws."""
     meter = Meter()
-    for batch, (images, labels) in enumerate(_clean(data, batch_size, passes)):
+    for batch, (images, labels) in _clean(data, batch_size, passes):
         meter.add(model(images, batch=batch), labels)
     return meter.read(top5)
 
@@ -693,14 +734,17 @@ def evaluate_without(
     """What `evaluate` says with each of the candidates, all of one cell type, masked in its turn, in one pass over the
     data for all of them."""
     meters = [Meter() for _ in candidates]
-    for batch, (images, labels) in enumerate(_clean(data, batch_size, passes)):
+    for batch, (images, labels) in _clean(data, batch_size, passes):
         for meter, logits in zip(meters, supernet.without(candidates, images, batch), strict=True):
             meter.add(logits, labels)
     return [meter.read() for meter in meters]
 
 
-def _clean(data: Data, batch_size: int, passes: int) -> Iterator[Batch]:
-    return itertools.chain.from_iterable(data.clean(batch_size) for _ in range(passes))
+def _clean(data: Data, batch_size: int, passes: int) -> Iterator[tuple[int, Batch]]:
+    """The batches of this process with their numbers among those of all."""
+    (rank, processes), count = data.share, math.ceil(len(data) / batch_size)
+    for number in range(passes):
+        yield from zip(itertools.count(number * count + rank, processes), data.clean(batch_size))
 
 
 # ==== Sec. 2: bilevel optimisation of the supernet; Sec. 6.3: fixed α ===============================================
@@ -817,7 +861,9 @@ class Bilevel(Stateful):
         noise = self.settings.noise
         weights = None if noise == "none" else distorted(self.supernet.weights(), noise, self.scale)
         logits, loss = self._loss(train, weights)
-        for w, gradient in zip(self.w, torch.autograd.grad(loss, self.w, allow_unused=True), strict=True):
+        gradients = torch.autograd.grad(loss, self.w, allow_unused=True)
+        average(gradients)
+        for w, gradient in zip(self.w, gradients, strict=True):
             w.grad = gradient
         nn.utils.clip_grad_norm_(self.w, self.settings.clip)
         self.w_optimizer.step()
@@ -825,7 +871,7 @@ class Bilevel(Stateful):
 
     def alpha_gradient(self, train: Batch, valid: Batch) -> Sequence[Tensor]:
         """First order: the gradient of L_val(w, α) in α; `train` plays no part."""
-        return torch.autograd.grad(self._loss(valid)[1], self.alpha, allow_unused=True)
+        return self._gradient(valid, self.alpha)
 
     def unrolled(self, train: Batch, valid: Batch) -> Sequence[Tensor]:
         """Second order: the gradient in α of L_val(w', α), where w' = w - ξ (momentum · buffer + ∇L_train + decay · w)
@@ -852,7 +898,10 @@ class Bilevel(Stateful):
         return logits, F.cross_entropy(logits, batch[1])
 
     def _gradient(self, batch: Batch, parameters: list[nn.Parameter]) -> Sequence[Tensor]:
-        return torch.autograd.grad(self._loss(batch)[1], parameters, allow_unused=True, materialize_grads=True)
+        loss = self._loss(batch)[1]
+        gradient = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        average(gradient)
+        return gradient
 
 
 @contextmanager
@@ -1283,6 +1332,7 @@ class SelectionSettings:
     criterion: str = "perturbation"  # of CRITERIA
     metric: str = "accuracy"  # or "loss": what `perturbation` and `discretization` compare
     tune_epochs: int = 5  # after every round
+    tune: str = "fixed"  # or "converge": no further, once the supernet is as good as before the round
     noise_passes: int = 1  # over the validation images in every measurement, where the space has `noise`
     seed: int = 0  # of the order of edges and nodes
 
@@ -1293,9 +1343,11 @@ class Selection(Stateful):
     A round decides a random undecided edge of each cell type, then tunes the supernet. When all edges are decided, a
     round decides a random node of each cell type: of more than two input edges, the two that hurt most when removed
     remain. SGD restarts at a tenth of the search's learning rate and stays there; α is trained on unless it is fixed.
+    Tuning takes a fixed number of epochs, as in the paper's experiments, or as many of them as it takes until the
+    supernet "converges again" (A.3): until its validation accuracy, or loss, is what it was before the round.
     """
 
-    state = ("bilevel", "done", "tuned", "decisions")
+    state = ("bilevel", "done", "tuned", "decisions", "before")
 
     def __init__(
         self, supernet: Supernet, search: SearchSettings, settings: SelectionSettings, train: Data, valid: Data,
@@ -1310,6 +1362,7 @@ class Selection(Stateful):
         self.done, self.total = 0, len(self.rounds)
         self.tuned = search.epochs  # epochs of training data used so far: tuning continues where the search ended
         self.decisions: list[dict[str, Any]] = []
+        self.before: tuple | None = None  # how the supernet did when the last round was over
 
     def _rounds(self) -> list[list[Callable[[], dict[str, Any]]]]:
         """What is to be decided, in the order of the rounds."""
@@ -1333,19 +1386,32 @@ class Selection(Stateful):
     def step(self) -> dict[str, Any]:
         """One round. Returns its record: the decisions with the scores behind them, validation accuracy in percent and
         loss after discretising, and again after tuning (the trajectory of Fig. 6)."""
+        if self.settings.tune == "converge" and self.before is None:
+            self.before = tuple(self.measure())
         decisions = [decide() for decide in self.rounds[self.done]]
         self.decisions += decisions
-        discretised = self.measure()
-        self.tune(self.bilevel)
-        self.tuned += self.settings.tune_epochs
-        tuned = self.measure() if self.settings.tune_epochs else discretised
-        self.done += 1
+        discretised = now = self.measure()
+        epochs = 0
+        while epochs < self.settings.tune_epochs and not self._recovered(now):
+            self.bilevel.epoch(self.train, self.valid, self.tuned)
+            epochs, self.tuned = epochs + 1, self.tuned + 1
+            if self.settings.tune == "converge" or epochs == self.settings.tune_epochs:
+                now = self.measure()
+        self.done, self.before = self.done + 1, tuple(now)
         return {
             "round": self.done,
             "decisions": decisions,
+            "tuned_epochs": epochs,
             **named("discretised", discretised),
-            **named("valid", tuned),
+            **named("valid", now),
         }
+
+    def _recovered(self, now: Measurement) -> bool:
+        """Whether tuning has converged again (A.3): the supernet is as good as before the round."""
+        if self.settings.tune == "fixed":
+            return False
+        before = Measurement(*self.before)
+        return now.loss <= before.loss if self.metric == "loss" else now.accuracy >= before.accuracy
 
     def _decide_node(self, cell_type: str, node: int) -> dict[str, Any]:
         """Algorithm 2, topology: the two input edges of a node whose removal hurts most; of equals, the first."""
@@ -1375,14 +1441,13 @@ class Selection(Stateful):
         return self.settings.noise_passes if self.supernet.noises else 1
 
     def measure_tuned(self, supernet: Supernet) -> Measurement:
-        """How `supernet`, a copy that may be changed, does after tuning. All copies see the same batches and noise."""
+        """How `supernet`, a copy that may be changed, does after all epochs of tuning. All copies see the same batches
+        and noise."""
+        bilevel = Bilevel(supernet, self.search, self.search.lr / 10, self.scale)
         with torch.random.fork_rng():
-            self.tune(Bilevel(supernet, self.search, self.search.lr / 10, self.scale))
+            for epoch in range(self.settings.tune_epochs):
+                bilevel.epoch(self.train, self.valid, self.tuned + epoch)
         return self.measure(supernet)
-
-    def tune(self, bilevel: Bilevel) -> None:
-        for epoch in range(self.settings.tune_epochs):
-            bilevel.epoch(self.train, self.valid, self.tuned + epoch)
 
 
 # ==== SGAS: decide during the search (Li et al., 2020; A.1.3) =======================================================
@@ -1650,8 +1715,10 @@ class Retraining(Stateful):
                 loss = loss + settings.auxiliary * smoothed
             self.optimizer.zero_grad()
             loss.backward()
+            average(parameter.grad for parameter in self.network.parameters())
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
             self.optimizer.step()
             meter.add(logits, labels)
             self.steps += 1
+        average(buffer for buffer in self.network.buffers() if buffer.is_floating_point())  # running statistics
         return meter.read()

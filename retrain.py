@@ -20,7 +20,7 @@ from dataclasses import asdict
 import torch
 
 import runs
-from ptnas import Network, Retraining, RetrainSettings, count_multiply_adds, count_parameters
+from ptnas import Computing, Network, Retraining, RetrainSettings, count_multiply_adds, count_parameters
 
 # What --summary assumes of a data set: classes, channels and size of its images
 SHAPES = {
@@ -101,13 +101,15 @@ def train(
     """Take what is left of the training. `origin`: what is known of the search and selection of the genotype."""
     settings = result.settings
     data = runs.load_run_data(settings, device, args.workers, how.cutout)
-    runs.announce(settings | {"image_size": data.image_size, "device": device})
+    computing = runs.computing(args, device)
+    runs.announce(settings | {"image_size": data.image_size, "device": device, **computing})
     runs.seed_step(args.seed)
     network = Network(
         genotype, how.layers, how.channels, len(data.classes), data.channels, how.form, auxiliary=how.auxiliary > 0
     )
     trained, evaluated = how.epochs * len(data.train), how.epochs * len(data.test)
     runs.warn_if_long(device, settings["preset"], lambda: runs.seconds_needed(network, data, trained, evaluated))
+    network.skeleton.computing = Computing(**computing)
     size = count_parameters(network)
     title = f"{settings['dataset'].rsplit('/', 1)[-1]}: {len(network.skeleton.cells)} cells, {size:,} parameters"
     result.loop(
@@ -122,6 +124,7 @@ def train(
             "mean": data.train.mean.flatten().tolist(),
             "deviation": data.train.deviation.flatten().tolist(),
             "parameters": size,
+            "computing": computing,
             "origin": {name: value for name, value in origin.items() if name != "decisions"},
         },
     )

@@ -25,11 +25,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
@@ -187,6 +189,10 @@ def add_run_options(parser: argparse.ArgumentParser, save: str) -> None:
     """The options of a run."""
     add_data_options(parser)
     add_machine_options(parser)
+    parser.add_argument(
+        "--amp", action=argparse.BooleanOptionalAction, help="bfloat16 where that is safe; the default on CUDA"
+    )
+    parser.add_argument("--low-memory", action="store_true", help="compute the cells again in the backward pass")
     parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--workers", type=whole(0), metavar="N", help="processes that read image files")
     parser.add_argument("--save", type=Path, default=Path(save), metavar="FILE", help=f"result, {save} by default")
@@ -200,6 +206,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=whole(8), metavar="S", help="side in pixels")
     parser.add_argument("--limit", type=whole(8), metavar="N", help="use a random N of the training images")
     parser.add_argument("--lr", type=positive, metavar="X", help="learning rate of the weights")
+    parser.add_argument("--compile", action="store_true", help="compile the cells; slow to start")
 
 
 def command(
@@ -212,25 +219,101 @@ def command(
     except UserError as error:
         # A loader process wraps the message in its traceback, of which it is the last line.
         message = str(error).strip().splitlines()[-1].removeprefix("runs.UserError: ")
-        print(f"{script}: error: {message}", file=sys.stderr)
+        where = "" if speaks() else f"process {process()[0]}: "
+        if process()[1] > 1 or os.environ.get("RANK", "0") == "0":  # before they meet, all make the same errors
+            print(f"{script}: error: {where}{message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{script}: interrupted; {again} goes on after the last completed step", file=sys.stderr)
+        note(f"{script}: interrupted; {again} goes on after the last completed step")
         return 130
+    finally:
+        if process()[1] > 1:
+            dist.destroy_process_group()
     return 0
 
 
 def set_up(args: argparse.Namespace) -> torch.device:
-    """Set the number of threads, return the device."""
+    """Set the number of threads and the precision, meet the other processes, return the device."""
     keep_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if args.device == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
-    if not available[args.device]:
-        raise UserError(f"no device {args.device} here; --device auto takes what there is")
-    return torch.device(args.device)
+    kind = next(name for name, there in available.items() if there) if args.device == "auto" else args.device
+    if not available[kind]:
+        raise UserError(f"no device {kind} here; --device auto takes what there is")
+    device = torch.device(kind)
+    if kind == "cuda":
+        device = torch.device(kind, int(os.environ.get("LOCAL_RANK", 0)))
+        if device.index >= torch.cuda.device_count():
+            raise UserError(f"{torch.cuda.device_count()} GPUs here, and a process for number {device.index}")
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")  # TF32, which convolutions use anyway
+        torch.backends.cudnn.benchmark = True
+    join(device)
+    return device
+
+
+def computing(args: argparse.Namespace, device: torch.device) -> dict[str, bool]:
+    """The options of how networks are computed."""
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = {"amp": native if args.amp is None else args.amp, "low_memory": args.low_memory}
+    return flags | ({"compile": args.compile} if "compile" in args else {})
+
+
+# Under torchrun every process runs the same command. The first speaks and writes, all others only compute.
+
+
+def join(device: torch.device) -> None:
+    """Meet the other processes that torchrun has started, if it has."""
+    if not several() or process()[1] > 1:
+        return
+    if device.type == "mps":
+        raise UserError("several processes work on CUDA or on the CPU: --device cpu")
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(hours=1))  # the first may have much to download
+    if not speaks():
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+
+
+def several() -> bool:
+    """Whether torchrun has started more processes than this one."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
+
+
+def process() -> tuple[int, int]:
+    """Which of how many processes this is."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+def speaks() -> bool:
+    """Whether this is the process that prints and writes."""
+    return process()[0] == 0
+
+
+def note(text: str) -> None:
+    """Tell something beside the result."""
+    if speaks():
+        print(text, file=sys.stderr, flush=True)
+
+
+def from_first(function: Callable[[], Any]) -> Any:
+    """What the function returns in the first process, in all of them."""
+    if process()[1] == 1:
+        return function()
+    box = [function() if speaks() else None]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+@contextlib.contextmanager
+def first_of_node() -> Iterator[None]:
+    """The first process of a machine goes through this alone; the others find what it has written."""
+    first = int(os.environ.get("LOCAL_RANK", 0)) == 0
+    if process()[1] > 1 and not first:
+        dist.barrier()
+    yield
+    if process()[1] > 1 and first:
+        dist.barrier()
 
 
 def keep_memory() -> None:
@@ -263,10 +346,10 @@ def announce(settings: dict[str, Any]) -> None:
 
 def warn_if_long(device: torch.device, preset_name: str, seconds: Callable[[], float]) -> None:
     """On a CPU, say about how long a `paper` run takes and that there is another preset."""
-    if device.type == "cpu" and preset_name == "paper":
+    if device.type == "cpu" and preset_name == "paper" and speaks():
         hours = seconds() / 3600
         span = f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.0f} days"
-        print(f"this will take about {span} on this CPU; --preset laptop takes minutes", file=sys.stderr, flush=True)
+        note(f"this will take about {span} on this CPU; --preset laptop takes minutes")
 
 
 def seconds_needed(network: nn.Module, data: ImageData, trained: float, evaluated: float) -> float:
@@ -330,7 +413,7 @@ class Images:
 
     source: uint8 (all images, C, S, S) on the device, or files that do not fit there and are read by workers; labels:
     (all images,) on the device; indices: which images belong to the split. Batches are floats with mean 0 and
-    variance 1 per channel over the training images.
+    variance 1 per channel over the training images. share: which of how many processes this is.
     """
 
     source: Tensor | ImageFiles
@@ -343,6 +426,7 @@ class Images:
     cutout: int = 0  # side of the square in pixels
     workers: int = 0
     seed: int = 0
+    share: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -350,29 +434,41 @@ class Images:
     def batches(self, size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(mix(self.seed, epoch))
         order = self.indices[torch.randperm(len(self), generator=generator)]
-        for images, labels in self._read(order, size, epoch):
+        rank, processes = self.share
+        if rank:  # the order is that of all processes, what follows is not
+            generator.manual_seed(mix(self.seed, epoch, rank))
+        parts = [whole.tensor_split(processes)[rank] for whole in self._split(order, size)]
+        if not all(map(len, parts)):
+            raise UserError(f"{processes} processes are too many to share {len(self)} images in batches of {size}")
+        for images, labels in self._read(parts, epoch):
             images = random_crop(images, self.pad, generator) if self.pad else images
             images = random_flip(images, generator) if self.flip else images
             images = self._normalised(images)
             yield random_cutout(images, self.cutout, generator) if self.cutout else images, labels
 
     def clean(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in self._read(self.indices, size, epoch=None):
+        rank, processes = self.share
+        for images, labels in self._read(self._split(self.indices, size)[rank::processes], epoch=None):
             yield self._normalised(images), labels
 
     def of(self, indices: Tensor, seed: int) -> Images:
         """The split of these among its images."""
         return replace(self, indices=self.indices[indices], seed=seed)
 
-    def _read(self, order: Tensor, size: int, epoch: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    @staticmethod
+    def _split(order: Tensor, size: int) -> tuple[Tensor, ...]:
+        """Into batches of nearly equal size, at most `size`."""
+        return torch.tensor_split(order, math.ceil(len(order) / size))
+
+    def _read(self, parts: Sequence[Tensor], epoch: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.labels.device
-        parts = torch.tensor_split(order, math.ceil(len(order) / size))
         if isinstance(self.source, Tensor):
-            read = (self.source[part.to(device)] for part in parts)
+            read = (self.source[sent(part, device)] for part in parts)
         else:
             read = read_files(self.source, parts, epoch, self.workers, device)
-        for part, images in zip(tqdm(parts, unit="batch", leave=False, delay=5), read, strict=True):
-            yield images, self.labels[part.to(device)]
+        bar = tqdm(parts, unit="batch", leave=False, delay=5, disable=not speaks())
+        for part, images in zip(bar, read, strict=True):
+            yield images, self.labels[sent(part, device)]
 
     def _normalised(self, images: Tensor) -> Tensor:
         return (images.float() - self.mean) / self.deviation
@@ -387,10 +483,15 @@ def read_files(
     return (images.to(device, non_blocking=True) for images in loader)
 
 
+def sent(numbers: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting for what that still computes."""
+    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
+
+
 def random_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
     """Pad every side with zeros, cut out the former size at a random place, image by image: (N, C, H, W)."""
     count, _, height, width = images.shape
-    offsets = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator).to(images.device)
+    offsets = sent(torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator), images.device)
     rows = offsets[0] + torch.arange(height, device=images.device)
     columns = offsets[1] + torch.arange(width, device=images.device)
     each = torch.arange(count, device=images.device)[:, None, None]
@@ -400,14 +501,14 @@ def random_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
 
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror every second image or so from left to right."""
-    mirrored = torch.randint(0, 2, (len(images), 1, 1, 1), generator=generator).to(images.device)
+    mirrored = sent(torch.randint(0, 2, (len(images), 1, 1, 1), generator=generator), images.device)
     return torch.where(mirrored.bool(), images.flip(-1), images)
 
 
 def random_cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """Set a square around a random pixel to zero, as far as it lies within the image (DeVries & Taylor, 2017)."""
     count, _, height, width = images.shape
-    centres = torch.rand((2, count, 1), generator=generator).to(images.device)
+    centres = sent(torch.rand((2, count, 1), generator=generator), images.device)
     rows = torch.arange(height, device=images.device) - (centres[0] * height).floor() + side // 2
     columns = torch.arange(width, device=images.device) - (centres[1] * width).floor() + side // 2
     inside = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
@@ -506,7 +607,7 @@ def load_data(
     size, channels = _shape(sources[0])
     varied = name == "imagenet"  # its files are cropped and flipped as they are read
     splits = [
-        Images(source, target, indices, mean.to(device), deviation.to(device), workers=workers)
+        Images(source, target, indices, mean.to(device), deviation.to(device), workers=workers, share=process())
         for source, target, indices in zip(sources, labels, (chosen, torch.arange(len(labels[1]))), strict=True)
     ]
     splits[0] = replace(
@@ -537,7 +638,7 @@ def _torchvision(name: str, root: Path) -> tuple[Split, Split, Sequence[str]]:
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "svhn": datasets.SVHN}[name]
     which = [{"split": part} for part in ("train", "test")] if name == "svhn" else [{"train": True}, {"train": False}]
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), first_of_node():
             parts = [kind(root, download=True, **selected) for selected in which]
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -686,7 +787,8 @@ def _on_device(
         return source
     parts = torch.tensor_split(torch.arange(len(source)), math.ceil(len(source) / 250))
     read = read_files(source, parts, None, workers if len(parts) > 1 else 0, device)
-    return torch.cat(list(tqdm(read, "reading images", len(parts), unit="batch", leave=False, delay=1)))
+    bar = tqdm(read, "reading images", len(parts), unit="batch", leave=False, delay=1, disable=not speaks())
+    return torch.cat(list(bar))
 
 
 def _shape(source: Tensor | ImageFiles) -> tuple[int, int]:
@@ -717,6 +819,8 @@ def _statistics(source: Tensor | ImageFiles, indices: Tensor, workers: int) -> t
 
 def write(path: Path, content: Callable[[Any], None], mode: str = "wb") -> None:
     """Write to a file beside `path` and rename it: `path` is whole, old or new, at every moment."""
+    if not speaks():
+        return
     beside = path.with_name(f".{path.name}.writing")
     try:
         with beside.open(mode) as file:
@@ -785,9 +889,9 @@ class Task(Protocol):
 
 
 class Run:
-    """The files of a run and its loop. `save` is the result that was asked for; checkpoint, log and picture have its
-    name with .pt, .jsonl and .png. `settings` are what the result depends on, kept with it; those that a resumed run
-    must not change."""
+    """The files of a run and its loop; of several processes the first has the files. `save` is the result that was
+    asked for; checkpoint, log and picture have its name with .pt, .jsonl and .png. `settings` are what the result
+    depends on, kept with it; those that a resumed run must not change."""
 
     def __init__(self, save: Path, kind: str, settings: dict[str, Any], resume: bool):
         self.save, self.kind, self.settings = save, kind, settings
@@ -795,9 +899,11 @@ class Run:
         self.records: list[dict[str, Any]] = []
         self.state: dict[str, Any] | None = None
         self.finished = False
-        self._check_writable()
-        if resume and self.checkpoint.exists():
-            self._resume()
+        if speaks():
+            self._check_writable()
+        before = from_first(self._earlier) if resume else None
+        if before:
+            self._resume(*before)
 
     def _check_writable(self) -> None:
         if self.save.is_dir():
@@ -810,14 +916,19 @@ class Run:
         if not os.access(self.save.parent, os.W_OK):
             raise UserError(f"cannot write {self.save}: the folder is read-only")
 
-    def _resume(self) -> None:
-        content = load_checkpoint(self.checkpoint, self.kind)
+    def _earlier(self) -> tuple[dict[str, Any], bool] | None:
+        """The checkpoint, and whether the result is there too."""
+        if not self.checkpoint.exists():
+            return None
+        return load_checkpoint(self.checkpoint, self.kind), self.save.exists()
+
+    def _resume(self, content: dict[str, Any], complete: bool) -> None:
         for name in {**content["settings"], **self.settings}:
             before, now = content["settings"].get(name), self.settings.get(name)
             if before != now:
                 raise UserError(f"--resume: {self.checkpoint} was begun with {name} {before}, and now it is {now}")
         self.state, self.records = content["state"], content["records"]
-        self.finished = content["finished"] and self.save.exists()
+        self.finished = content["finished"] and complete
         if self.finished:
             print(f"{self.checkpoint} is finished: nothing is left to do", flush=True)
 
@@ -841,7 +952,7 @@ class Run:
             load_state(task, self.state, self.checkpoint)
         write(self.log, lambda file: file.writelines(json.dumps(record) + "\n" for record in self.records), "w")
         drawn = -math.inf
-        with tqdm(total=task.total, initial=task.done, unit=unit, disable=not task.total) as bar:
+        with tqdm(total=task.total, initial=task.done, unit=unit, disable=not (task.total and speaks())) as bar:
             while not self.finished:
                 if task.done < task.total:  # else only the result is missing, or there was nothing to do
                     self._step(task)
@@ -857,12 +968,16 @@ class Run:
                 bar.update(task.done - bar.n)
 
     def _step(self, task: Task) -> None:
-        seed_step(self.settings["seed"], task.done)
+        # What all processes must draw alike is the noise on α; drop-path is for the images of each.
+        own = [process()[0]] if self.kind == "network" and not speaks() else []
+        seed_step(self.settings["seed"], task.done, *own)
         started = time.perf_counter()
         record = task.step()
         record["seconds"] = round(time.perf_counter() - started, 3)
         self._check_finite(record, task.done)
         self.records.append(record)
+        if not speaks():
+            return
         try:
             with self.log.open("a") as log:
                 log.write(json.dumps(record) + "\n")
@@ -900,7 +1015,7 @@ class Run:
 def move_aside(*paths: Path) -> int | None:
     """Rename those of the files that exist to names that are free; the number in these names, if there are any."""
     there = [path for path in dict.fromkeys(paths) if path.exists()]
-    if not there:
+    if not there or not speaks():
         return None
     number = next(n for n in range(1, 10**6) if not any(_numbered(path, n).exists() for path in there))
     for path in there:
@@ -1017,6 +1132,8 @@ CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell", "cell": "cell
 
 
 def save_picture(path: Path, draw: Callable[[Figure], None]) -> None:
+    if not speaks():
+        return
     figure = Figure(layout="constrained")
     draw(figure)
     write(path, lambda file: figure.savefig(file, format="png", dpi=120))

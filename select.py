@@ -32,7 +32,7 @@ else:
 
     import runs
     from genotypes import SPACES, Arch
-    from ptnas import CRITERIA, SearchSettings, Selection, SelectionSettings
+    from ptnas import CRITERIA, Computing, SearchSettings, Selection, SelectionSettings
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
@@ -41,6 +41,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--criterion", choices=tuple(CRITERIA), help="perturbation by default")
     parser.add_argument("--metric", choices=("accuracy", "loss"), help="what the criterion compares")
     parser.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after every round of decisions")
+    parser.add_argument(
+        "--tune", choices=("fixed", "converge"), help="converge: stop tuning once the supernet is as good as before"
+    )
     parser.add_argument("--benchmark", type=runs.Path, metavar="CSV", help="true accuracies on NAS-Bench-201")
     runs.add_run_options(parser, save="genotype.json")
     return parser.parse_args(argv)
@@ -52,7 +55,7 @@ def run(argv: Sequence[str] | None) -> None:
     trained = checkpoint["settings"]
     dataset = args.dataset or trained["dataset"]
     preset, values = runs.preset("select", args.preset or trained["preset"], dataset, trained["space"])
-    values = runs.overridden(values, args, "criterion", "metric", "tune_epochs")
+    values = runs.overridden(values, args, "criterion", "metric", "tune_epochs", "tune")
     how = SelectionSettings(**values, seed=args.seed)
     if how.criterion == "magnitude" and trained["alpha"] == "fixed":
         raise runs.UserError("--criterion magnitude ranks by α, which the search of this supernet kept at 0")
@@ -73,6 +76,8 @@ def run(argv: Sequence[str] | None) -> None:
     result = runs.Run(args.save, "selection", settings, args.resume)
     if not result.finished:
         select(result, checkpoint, how, benchmark, args, device)
+    if not runs.speaks():  # nor reads what the first process has written
+        return
     architecture, found = runs.load_architecture(str(args.save))
     if benchmark:
         found["test_error"] = benchmark[str(architecture)]
@@ -99,14 +104,16 @@ def select(
     search, space = SearchSettings.of(trained), SPACES[trained["space"]]
     supernet = search.supernet(space, len(data.classes), data.channels).to(device)
     runs.load_state(supernet, checkpoint["state"]["bilevel"]["supernet"], args.ckpt)
+    computing = runs.computing(args, device)
+    supernet.skeleton.computing = Computing(**computing)
     train, valid = data.halves(trained["seed"])
     trained_for = checkpoint["records"][-1]["epoch"]
     selection = Selection(supernet, search, how, train, valid, trained_for)
     selection.decisions += checkpoint["state"].get("decisions", [])  # of SGAS
 
-    runs.announce(settings | {"image_size": data.image_size, "device": device})
+    runs.announce(settings | {"image_size": data.image_size, "device": device, **computing})
     if not checkpoint["finished"]:
-        print(f"note: {args.ckpt} is the supernet after {trained_for} of {search.epochs} epochs", file=sys.stderr)
+        runs.note(f"note: {args.ckpt} is the supernet after {trained_for} of {search.epochs} epochs")
     trained_on = selection.total * how.tune_epochs * search.passes * len(train)
     masks = sum(len(space.candidates(kind, edge)) for kind in space.cell_types for edge in supernet.undecided(kind))
     runs.warn_if_long(
@@ -114,7 +121,7 @@ def select(
     )
     title = f"{space.name}, {how.criterion}" + (f" by {how.metric}" if how.criterion != "magnitude" else "")
     if not selection.total:
-        print(f"note: all edges of {args.ckpt} were decided during the search; none is left to select", file=sys.stderr)
+        runs.note(f"note: all edges of {args.ckpt} were decided during the search; none is left to select")
         title = f"{space.name}, SGAS by {search.sgas}"
 
     def complete(records: list[dict]) -> None:
@@ -148,6 +155,7 @@ def select(
         "round",
         show=lambda record: f"validation accuracy {record['valid_accuracy']:.2f}%",
         draw=draw,
+        extra={"computing": computing},
         complete=complete,
     )
 

@@ -22,7 +22,7 @@ import torch
 
 import runs
 from genotypes import SPACES
-from ptnas import Search, SearchSettings, Sgas
+from ptnas import Computing, Search, SearchSettings, Sgas
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
@@ -82,19 +82,26 @@ def train(result: runs.Run, search: SearchSettings, args: Namespace, device: tor
     """Take what is left of the search."""
     settings, space = result.settings, SPACES[args.space]
     data = runs.load_run_data(settings, device, args.workers)
-    runs.announce(settings | {"image_size": data.image_size, "device": device})
+    computing = runs.computing(args, device)
+    runs.announce(settings | {"image_size": data.image_size, "device": device, **computing})
     halves = data.halves(args.seed)
     runs.seed_step(args.seed)
     supernet = search.supernet(space, len(data.classes), data.channels)
     trained, evaluated = (search.epochs * count for count in (search.passes * len(halves[0]), len(halves[1])))
     runs.warn_if_long(device, settings["preset"], lambda: runs.seconds_needed(supernet, data, trained, evaluated))
+    supernet.skeleton.computing = Computing(**computing)
     kind = Search if search.sgas == "none" else Sgas
     result.loop(
         kind(supernet.to(device), search, *halves),
         "epoch",
         show=lambda record: f"validation accuracy {record['valid_accuracy']:.2f}%",
         draw=lambda figure, records: runs.draw_search(figure, records, space),
-        extra={"classes": list(data.classes), "channels": data.channels, "image_size": data.image_size},
+        extra={
+            "classes": list(data.classes),
+            "channels": data.channels,
+            "image_size": data.image_size,
+            "computing": computing,
+        },
         keep_every=args.keep_every,
     )
 

@@ -23,19 +23,22 @@ settings.load_profile("ptnas")
 class Batches:
     """A data set in memory, as `ptnas.Data` describes it, without augmentation."""
 
-    def __init__(self, images, labels):
-        self.images, self.labels = images, labels
+    def __init__(self, images, labels, share=(0, 1)):
+        self.images, self.labels, self.share = images, labels, share
 
     def __len__(self):
         return len(self.labels)
 
     def batches(self, size, epoch):
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(epoch))
-        for part in torch.tensor_split(order, -(-len(order) // size)):
+        rank, processes = self.share
+        for whole in torch.tensor_split(order, -(-len(order) // size)):
+            part = whole.tensor_split(processes)[rank]
             yield self.images[part], self.labels[part]
 
     def clean(self, size):
-        for part in torch.tensor_split(torch.arange(len(self)), -(-len(self) // size)):
+        rank, processes = self.share
+        for part in torch.tensor_split(torch.arange(len(self)), -(-len(self) // size))[rank::processes]:
             yield self.images[part], self.labels[part]
 
 
