@@ -56,6 +56,7 @@ import runs
 from genotypes import SPACES, DiscreteCell, is_convolution
 from ptnas import (
     CRITERIA,
+    Batch,
     Candidate,
     Pair,
     Retraining,
@@ -114,6 +115,10 @@ class Trained(NamedTuple):
     def search(self) -> SearchSettings:
         return SearchSettings.of(self.settings)
 
+    def sample(self, count: int) -> Batch:
+        """A batch of clean validation images, about as many, the same in all processes."""
+        return next(replace(self.valid, share=(0, 1)).clean(count))
+
 
 def checkpoints(args: Namespace) -> list[Path]:
     """The supernets asked for. By default that of train_search.py, which is run first if it has not been yet."""
@@ -123,12 +128,18 @@ def checkpoints(args: Namespace) -> list[Path]:
         return args.ckpt
     default = Path("supernet.pt")
     if not default.exists():
+        need_one_process()
         command = ["train_search.py", "--space", "s2", "--keep-every", "5", "--device", args.device]
         command += ["--threads", str(args.threads)] if args.threads else []
         print(f"python {shlex.join(command)}", flush=True)
         if subprocess.run([sys.executable, str(HERE / command[0]), *command[1:]], check=False).returncode:
             raise runs.UserError(f"no {default}, and training it failed; --ckpt names another supernet")
     return [default]
+
+
+def need_one_process() -> None:
+    if runs.several():
+        raise runs.UserError("this starts commands of its own, and torchrun has started several processes to do so")
 
 
 def load_supernet(path: Path, args: Namespace) -> Trained:
@@ -612,7 +623,7 @@ def proposition(args: Namespace) -> None:
 
 def variances(trained: Trained, count: int) -> Record:
     """Proposition 1 on every edge of a supernet and, as a control, of the same before any training."""
-    images, device = next(trained.valid.clean(count))[0], trained.valid.labels.device
+    images, device = trained.sample(count)[0], trained.valid.labels.device
     runs.seed_step(trained.settings["seed"])
     space, classes, channels = trained.supernet.space, len(trained.data.classes), trained.data.channels
     untrained = trained.search.supernet(space, classes, channels).to(device)
@@ -730,7 +741,7 @@ def curvature(trained: Trained, state: dict[str, Any], last: Record, args: Names
     """At one epoch, on a batch of clean validation images that is the same at every epoch (Zela et al., 2020, take a
     random one)."""
     trained.supernet.load_state_dict(state)
-    product, size = alpha_hessian(trained.supernet, next(trained.valid.clean(args.images)))
+    product, size = alpha_hessian(trained.supernet, trained.sample(args.images))
     start = torch.randn(size, generator=torch.Generator().manual_seed(args.seed)).to(trained.valid.labels.device)
     found = largest_eigenvalue(product, start)._asdict()
     where = {"supernet": trained.path.name, "epoch": last["epoch"], "valid_accuracy": last["valid_accuracy"]}
@@ -842,6 +853,7 @@ class Study:
     fingerprint of the file that it read. Only one study at a time can work in a folder."""
 
     def __init__(self, folder: Path, jobs: int, threads: int | None):
+        need_one_process()
         self.folder, self.jobs, self.failed = folder, jobs, False
         self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
         self.ledger = folder / "commands.json"

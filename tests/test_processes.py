@@ -154,10 +154,8 @@ def test_retraining_averages_gradients_and_running_statistics(tmp_path):
 def torchrun(folder, *command, processes=PROCESSES):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     script = [str(ROOT / command[0]), *command[1:]]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return subprocess.run(
-        [*launcher, *script], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", *script]
+    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_three_commands_run_in_two_processes_and_one_of_them_speaks_and_writes(tmp_path):
@@ -166,7 +164,7 @@ def test_the_three_commands_run_in_two_processes_and_one_of_them_speaks_and_writ
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("validation accuracy") == 1
     before = torch.load(tmp_path / "supernet.pt", weights_only=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["supernet.jsonl", "supernet.pt", "supernet.png"]
+    assert {path.name for path in tmp_path.iterdir()} == {"supernet.jsonl", "supernet.pt", "supernet.png"}
     assert len((tmp_path / "supernet.jsonl").read_text().splitlines()) == 2
 
     ended = torchrun(tmp_path, "select.py", "--ckpt", "supernet.pt", "--tune-epochs", "1", "--tune", "converge")
