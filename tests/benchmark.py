@@ -16,15 +16,19 @@ whole selection from a small supernet. retrain: one step of a discrete network. 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import multiprocessing
 import random
 import re
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -39,9 +43,12 @@ from genotypes import PUBLISHED, SPACES, Arch
 from ptnas import (
     Bilevel,
     Candidate,
+    Computing,
+    Data,
     Network,
     Retraining,
     RetrainSettings,
+    Search,
     SearchSettings,
     Selection,
     SelectionSettings,
@@ -90,14 +97,14 @@ class PlainBilevel:
 
 
 @torch.no_grad()
-def plain_accuracy(reference: Reference, presence: dict, data: Batches) -> float:
+def plain_accuracy(reference: Reference, presence: dict, data: Data, batch_size: int = 64) -> float:
     correct = 0
-    for batch, labels in data.clean(64):
+    for batch, labels in data.clean(batch_size):
         correct += (reference(batch, presence).argmax(1) == labels).sum().item()
-    return correct / len(data)
+    return 100 * correct / len(data)
 
 
-def plain_masked(reference: Reference, supernet: Supernet, cell_type: str, edge: int, data: Batches) -> list[float]:
+def plain_masked(reference: Reference, supernet: Supernet, cell_type: str, edge: int, data: Data) -> list[float]:
     found = []
     for operation in supernet.space.candidates(cell_type, edge):
         with supernet.mask(cell_type, edge, operation):
@@ -110,23 +117,34 @@ def settings_of(space: str) -> SearchSettings:
     return SearchSettings(layers=1 if space == "nb201" else 8)
 
 
-def step(space: str):
+Turns = dict[str, Callable[[], Any]]  # ours, by the name of their row, and the reference
+
+
+def step(space: str) -> Turns:
     settings, data = settings_of(space), images(128)
-    supernet, reference = pair(space, settings)
     train, valid = data.clean(64)
-    bilevel, plain = (
-        Bilevel(supernet, settings, settings.lr),
-        PlainBilevel(reference, supernet.presence, settings, 0.025),
-    )
 
-    def ours() -> None:
-        bilevel.alpha_step(train, valid)
-        bilevel.w_step(train)
+    def ours(computing: Computing) -> Callable[[], None]:
+        supernet, _ = pair(space, settings)
+        supernet.skeleton.computing = computing
+        bilevel = Bilevel(supernet, settings, settings.lr)
 
-    return ours, lambda: plain.step(train, valid)
+        def both_steps() -> None:
+            bilevel.alpha_step(train, valid)
+            bilevel.w_step(train)
+
+        return both_steps
+
+    supernet, reference = pair(space, settings)
+    plain = PlainBilevel(reference, supernet.presence, settings, settings.lr)
+    return {
+        "step": ours(Computing()),
+        "step, low memory": ours(Computing(low_memory=True)),
+        "reference": lambda: plain.step(train, valid),
+    }
 
 
-def mask(space: str):
+def mask(space: str) -> Turns:
     settings, data = settings_of(space), images(256)
     supernet, reference = pair(space, settings)
     judge = Selection(supernet, settings, SelectionSettings(), data, data)
@@ -140,32 +158,56 @@ def mask(space: str):
         for kind in cell_types:
             plain_masked(reference, supernet, kind, edge, data)
 
-    return ours, theirs
+    return {"mask": ours, "reference": theirs}
 
 
-def select(space: str):
-    settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=8, epochs=1)
-    how, train, valid = SelectionSettings(tune_epochs=1), images(256, 16), images(256, 16, seed=1)
+def selections(space: str, seeds: int) -> list[dict]:
+    """A whole selection on the digits at 16x16 pixels by perturbation, with five epochs of tuning: by the reference, by
+    ours, and by ours with `tune` as "converge", each from the same supernets of C=8 and 3 cells, one for every seed."""
+    data = runs.load_data("digits", None, torch.device("cpu"), seed=0, image_size=16)
+    settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=8, epochs=20, alpha_lr=3e-3)
+    seconds, accuracies = ({kind: [] for kind in ("reference", "fixed", "converge")} for _ in range(2))
+    for seed in range(seeds):
+        train, valid = data.halves(seed)
+        torch.manual_seed(seed)
+        search = Search(settings.supernet(SPACES[space], CLASSES, data.channels), settings, train, valid)
+        while search.done < search.total:
+            search.step()
+        for kind in seconds:
+            supernet = copy.deepcopy(search.supernet)
+            started = time.perf_counter()
+            if kind == "reference":
+                reference = Reference.like(supernet, settings.layers, settings.channels, CLASSES, data.channels)
+                plain_selection(supernet, reference, settings, train, valid)
+                accuracy = plain_accuracy(reference, supernet.presence, valid, 512)
+            else:
+                selection = Selection(supernet, settings, SelectionSettings(tune=kind, seed=seed), train, valid)
+                while selection.done < selection.total:
+                    accuracy = selection.step()["valid_accuracy"]
+            seconds[kind].append(time.perf_counter() - started)
+            accuracies[kind].append(accuracy)
+    rows = []
+    for kind in ("fixed", "converge"):
+        row = compared(f"select, {kind}", space, *(median(seconds[each]) for each in (kind, "reference")))
+        rows.append(row | {"accuracies": [accuracies[each] for each in (kind, "reference")]})
+        print("  accuracies, ours and reference:", *(f"{mean(each):.2f}" for each in rows[-1]["accuracies"]))
+    return rows
 
-    def ours() -> None:
-        supernet, _ = pair(space, settings)
-        selection = Selection(supernet, settings, how, train, valid)
-        while selection.done < selection.total:
-            selection.step()
 
-    def theirs() -> None:
-        supernet, reference = pair(space, settings)
-        bilevel = PlainBilevel(reference, supernet.presence, settings, settings.lr / 10)
-        for kind, index in plain_rounds(supernet):
-            plain_decide(supernet, reference, kind, index, valid)
-            if kind == supernet.space.cell_types[-1]:
-                for epoch in range(how.tune_epochs):
-                    for batch, other in zip(train.batches(64, epoch), valid.batches(64, epoch), strict=True):
-                        bilevel.step(batch, other)
-                    for data in (train, valid):
-                        plain_accuracy(reference, supernet.presence, data)
-
-    return ours, theirs
+def plain_selection(
+    supernet: Supernet, reference: Reference, settings: SearchSettings, train: Data, valid: Data
+) -> None:
+    """Algorithms 1 and 2 with a pass over the validation images for every mask, and both halves evaluated after every
+    epoch of tuning."""
+    bilevel = PlainBilevel(reference, supernet.presence, settings, settings.lr / 10)
+    for kind, index in plain_rounds(supernet):
+        plain_decide(supernet, reference, kind, index, valid)
+        if kind == supernet.space.cell_types[-1]:
+            for epoch in range(5):
+                for batch, other in zip(train.batches(64, epoch), valid.batches(64, epoch), strict=False):
+                    bilevel.step(batch, other)
+                for data in (train, valid):
+                    plain_accuracy(reference, supernet.presence, data)
 
 
 def plain_rounds(supernet: Supernet):
@@ -178,7 +220,7 @@ def plain_rounds(supernet: Supernet):
                 yield cell_type, index
 
 
-def plain_decide(supernet: Supernet, reference: Reference, cell_type: str, index: int, valid: Batches) -> None:
+def plain_decide(supernet: Supernet, reference: Reference, cell_type: str, index: int, valid: Data) -> None:
     space = supernet.space
     if index >= 0:
         accuracies = plain_masked(reference, supernet, cell_type, index, valid)
@@ -193,7 +235,7 @@ def plain_decide(supernet: Supernet, reference: Reference, cell_type: str, index
         supernet.prune(cell_type, edge)
 
 
-def retrain(space: str):
+def retrain(space: str) -> Turns:
     data = images(64)
     settings = RetrainSettings(layers=8, channels=16, auxiliary=0.0, drop_path=0.0)
     if space == "nb201":
@@ -220,10 +262,10 @@ def retrain(space: str):
         nn.utils.clip_grad_norm_(plain.w, settings.clip)
         plain.w_optimizer.step()
 
-    return lambda: task._epoch(0.0), theirs
+    return {"retrain": lambda: task._epoch(0.0), "reference": theirs}
 
 
-def data(space: str):
+def data(space: str) -> Turns:
     """1,024 images of 32x32 pixels, cropped, flipped, normalised, in batches of 64."""
     pixels = torch.randint(0, 256, (1024, 3, 32, 32), dtype=torch.uint8)
     mean, deviation = torch.full((3, 1, 1), 120.0), torch.full((3, 1, 1), 60.0)
@@ -243,22 +285,24 @@ def data(space: str):
         for start in range(0, 1024, 64):
             torch.stack([pipeline(picture) for picture in pictures[start : start + 64]])
 
-    return lambda: list(split.batches(64, 0)), theirs
+    return {"data": lambda: list(split.batches(64, 0)), "reference": theirs}
 
 
-TIMED = {"step": step, "mask": mask, "select": select, "retrain": retrain, "data": data}
+TIMED = {"step": step, "mask": mask, "retrain": retrain, "data": data}
 
 
-def timed(name: str, space: str, repeats: int) -> tuple[float, float]:
-    """Median seconds of ours and of the reference, in turns, after a turn that does not count."""
-    functions, seconds = TIMED[name](space), ([], [])
+def timed(name: str, space: str, repeats: int) -> list[dict]:
+    """Median seconds, in turns, after a turn that does not count."""
+    turns = TIMED[name](space)
+    seconds: dict[str, list[float]] = {each: [] for each in turns}
     for repeat in range(repeats + 1):
-        for function, of in zip(functions, seconds, strict=True):
+        for each, function in turns.items():
             started = time.perf_counter()
             function()
-            if repeat or name == "select":
-                of.append(time.perf_counter() - started)
-    return median(seconds[0]), median(seconds[1])
+            if repeat:
+                seconds[each].append(time.perf_counter() - started)
+    theirs = median(seconds.pop("reference"))
+    return [compared(each, space, median(own), theirs) for each, own in seconds.items()]
 
 
 class Counter(TorchDispatchMode):
@@ -269,17 +313,17 @@ class Counter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def dispatched(space: str) -> tuple[int, int]:
+def dispatched(space: str) -> list[dict]:
     supernet, reference = pair(space, settings_of(space))
     batch, counts = torch.randn(2, 3, 32, 32), []
     for function in (lambda: supernet(batch), lambda: reference(batch, supernet.presence)):
         with Counter() as counter:
             function()
         counts.append(counter.count)
-    return counts[0], counts[1]
+    return [compared("dispatch", space, *counts, unit="")]
 
 
-def peak(space: str, which: int, threads: int) -> float:
+def peak(space: str, which: str, threads: int) -> float:
     """MiB above what was there before the step; of a process that has done nothing else."""
     torch.set_num_threads(threads)
     runs.keep_memory()
@@ -295,20 +339,29 @@ def peak_so_far() -> float:
     return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024
 
 
-def peaks(space: str, threads: int) -> tuple[float, float]:
-    found = []
-    for which in (0, 1):
+def peaks(space: str, threads: int) -> list[dict]:
+    found = {}
+    for which in ("reference", "step", "step, low memory"):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
-            found.append(executor.submit(peak, space, which, threads).result())
-    return found[0], found[1]
+            found[which] = executor.submit(peak, space, which, threads).result()
+    theirs = found.pop("reference")
+    return [compared(f"memory of a {which}", space, ours, theirs, "MiB") for which, ours in found.items()]
+
+
+def compared(what: str, space: str, ours: float, theirs: float, unit: str = "s") -> dict:
+    """A row of the table, printed."""
+    ratio = theirs / ours if unit == "s" else ours / theirs
+    print(f"| {what} | {space} | {ours:.4g} {unit} | {theirs:.4g} {unit} | {ratio:.2f} |", flush=True)
+    return {"what": what, "space": space, "ours": ours, "reference": theirs, "ratio": ratio, "unit": unit}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    every = (*TIMED, "memory", "dispatch")
+    every = (*TIMED, "select", "memory", "dispatch")
     parser.add_argument("what", nargs="*", metavar="WHAT", help=", ".join(every))
     parser.add_argument("--space", nargs="+", choices=("s2", "darts", "nb201"), default=["s2", "darts", "nb201"])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3, help="of select")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save", type=Path, metavar="JSON")
     args = parser.parse_args()
@@ -319,16 +372,15 @@ def main() -> None:
     print("| | space | ours | reference | ratio |\n|---|---|---|---|---|")
     for name in args.what or every:
         for space in args.space if name != "data" else ["-"]:
-            if name == "memory":
-                ours, theirs = peaks(space, args.threads)
-            elif name == "dispatch":
-                ours, theirs = dispatched(space)
+            if name in TIMED:
+                rows += timed(name, space, args.repeats)
             else:
-                ours, theirs = timed(name, space, 1 if name == "select" else args.repeats)
-            unit = {"memory": "MiB", "dispatch": ""}.get(name, "s")
-            ratio = ours / theirs if unit != "s" else theirs / ours
-            rows.append({"what": name, "space": space, "ours": ours, "reference": theirs, "ratio": ratio, "unit": unit})
-            print(f"| {name} | {space} | {ours:.4g} {unit} | {theirs:.4g} {unit} | {ratio:.2f} |", flush=True)
+                measure = {
+                    "select": partial(selections, seeds=args.seeds),
+                    "memory": partial(peaks, threads=args.threads),
+                    "dispatch": dispatched,
+                }[name]
+                rows += measure(space)
     if args.save:
         args.save.write_text(json.dumps(rows, indent=1) + "\n")
 
