@@ -35,7 +35,7 @@ import shlex
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from functools import partial
@@ -67,7 +67,6 @@ from ptnas import (
     Stateful,
     Supernet,
     alpha_hessian,
-    batch_statistics,
     branches,
     branching,
     evaluate,
@@ -530,6 +529,20 @@ def table1(args: Namespace) -> None:
         of_paper = "{:.2f} | {:.2f} ± {:.2f}".format(*TABLE_1[kind])
         own = (f"{each[name]['before']:.2f} | {spread(each[name]['after'])}" for name in NORMS)
         print(f"| {kind} | {of_paper} | {' | '.join(own)} |")
+
+
+@contextlib.contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Within the context the norms take the statistics of the batch, as those of a supernet always do, and leave their
+    running ones as they are."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train().track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.eval().track_running_stats = True
 
 
 def stage_network(kind: str, training: RetrainSettings, trained: Trained, args: Namespace) -> tuple[Staged, Path]:

@@ -398,8 +398,8 @@ class Skeleton(nn.Module):
         call = _compiled() if computing.compile else nn.Module.__call__
         if not computing.low_memory:
             return call(cell, inputs, *context)
-        again = partial(_computed_again, cell)
-        return checkpoint(call, cell, inputs, *context, use_reentrant=False, context_fn=again)
+        passes = partial(_two_passes, cell)
+        return checkpoint(call, cell, inputs, *context, use_reentrant=False, context_fn=passes)
 
 
 @cache
@@ -409,24 +409,23 @@ def _compiled() -> Callable[..., Tensor]:
     return torch.compile(lambda cell, *args: cell(*args))
 
 
-def _computed_again(cell: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    """The contexts of the two passes through a cell: in the second the norms leave their running statistics alone."""
-    return nullcontext(), batch_statistics(cell)
+def _two_passes(cell: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    """Contexts for the forward pass of a cell and for its repetition."""
+    return nullcontext(), _unmoved_statistics(cell)
 
 
 @contextmanager
-def batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Within the context the norms take the statistics of the batch, as those of a supernet always do, and leave their
-    running ones as they are."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    before = [(norm.training, norm.track_running_stats) for norm in norms]
+def _unmoved_statistics(cell: nn.Module) -> Iterator[None]:
+    """Within the context the norms, in training, leave their running statistics, if any, as they are."""
+    norms = [module for module in cell.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.training, norm.track_running_stats = True, False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm, (training, tracked) in zip(norms, before, strict=True):
-            norm.training, norm.track_running_stats = training, tracked
+        for norm, each in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = each
 
 
 class DartsSkeleton(Skeleton):

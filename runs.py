@@ -216,6 +216,8 @@ def command(
     interruption. Returns the exit status."""
     try:
         main(argv)
+        if process()[1] > 1:
+            dist.barrier()  # none leaves while another still needs it
     except UserError as error:
         # A loader process wraps the message in its traceback, of which it is the last line.
         message = str(error).strip().splitlines()[-1].removeprefix("runs.UserError: ")

@@ -151,6 +151,37 @@ def test_every_criterion_selects_an_architecture(folder, criterion, capsys):
     assert "Genotype(" in capsys.readouterr().out.strip().splitlines()[-1]
 
 
+def test_low_memory_changes_no_bit_and_bfloat16_some(finished, tmp_path, capsys):
+    plain, same, other = (
+        torch.load(path / "supernet.pt", weights_only=True) for path in (finished, *train_twice(tmp_path))
+    )
+    assert [each["computing"]["low_memory"] for each in (plain, same)] == [False, True]
+    assert [each["computing"]["amp"] for each in (plain, other)] == [False, True]
+    weight = "skeleton.classifier.weight"
+    before, equal, rounded = (each["state"]["bilevel"]["supernet"][weight] for each in (plain, same, other))
+    assert torch.equal(before, equal)
+    assert not torch.equal(before, rounded)
+    assert "amp False, low_memory True, compile False" in capsys.readouterr().out
+
+
+def train_twice(folder):
+    """Where the search was run with --low-memory and with --amp."""
+    for flag in ("--low-memory", "--amp"):
+        (folder / flag).mkdir()
+        assert train_search([*SEARCH, flag, "--save", str(folder / flag / "supernet.pt")]) == 0
+        yield folder / flag
+
+
+def test_tuning_that_converges_takes_at_most_the_fixed_number_of_epochs(folder):
+    save = folder / "converged.json"
+    arguments = ["--ckpt", str(folder / "supernet.pt"), "--tune", "converge", "--tune-epochs", "2", "--threads", "1"]
+    assert select([*arguments, "--save", str(save)]) == 0
+    assert json.loads(save.read_text())["tune"] == "converge"
+    epochs = {record["tuned_epochs"] for record in lines(save.with_suffix(".jsonl"))}
+    assert epochs <= {0, 1, 2}
+    assert epochs != {2}, "the supernet was never as good again"
+
+
 def test_search_with_fixed_alpha_and_of_second_order(tmp_path):
     for flags in (["--alpha", "fixed"], ["--order", "2", "--alpha-lr", "0.01"]):
         save = tmp_path / f"{flags[1]}.pt"

@@ -25,6 +25,7 @@ def together(rank, folder, compute):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=PROCESSES)
     torch.save(compute((rank, PROCESSES)), folder / f"{rank}.pt")
+    dist.barrier()
     dist.destroy_process_group()
 
 

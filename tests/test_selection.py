@@ -322,3 +322,39 @@ def test_the_convolution_that_carries_the_signal_is_chosen_over_a_useless_one(me
     assert decision["operation"] == names[trained]
     without_it, without_other = decision["scores"][names[trained]], decision["scores"][names[1 - trained]]
     assert without_it["accuracy"] < 80 < 95 < without_other["accuracy"]
+
+
+# ------------------------------------------------------------------------------------ tuning until it converges again
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "loss"])
+def test_tuning_ends_when_the_supernet_is_as_good_as_before_the_round(monkeypatch, metric):
+    """After the decisions of a round, and after each epoch of tuning, as scripted."""
+    scripted_rounds = [[50.0, 60.0, 80.0], [80.0], [10.0, 20.0, 30.0, 40.0], [39.0, 45.0]]
+    values = iter([80.0] + [value for of_round in scripted_rounds for value in of_round])
+
+    def measure(self):
+        value = next(values)
+        return ptnas.Measurement(value, 100.0) if metric == "accuracy" else ptnas.Measurement(50.0, -value)
+
+    tuned = []
+    monkeypatch.setattr(Selection, "measure", measure)
+    monkeypatch.setattr(ptnas.Bilevel, "epoch", lambda self, train, valid, epoch: tuned.append(epoch))
+    settings = {"criterion": "random", "tune": "converge", "tune_epochs": 3, "metric": metric}
+    selection = make_selection(make_supernet("s2"), search=SearchSettings(epochs=7), **settings)
+    records = [selection.step() for _ in scripted_rounds]
+    assert [record["tuned_epochs"] for record in records] == [2, 0, 3, 1]
+    assert tuned == [7, 8, 9, 10, 11, 12], "every epoch draws its own batches"
+    assert next(values, None) is None, "and is measured once"
+
+
+def test_a_selection_that_converges_goes_on_where_it_stopped():
+    search = SearchSettings(lr=0.5, batch_size=6)
+    settings = {"tune": "converge", "tune_epochs": 2, "metric": "loss"}
+    whole = make_selection(make_supernet("s2", channels=2), search=search, **settings)
+    records = [whole.step() for _ in range(4)]
+    first = make_selection(make_supernet("s2", channels=2), search=search, **settings)
+    begun = [first.step() for _ in range(2)]
+    second = make_selection(make_supernet("s2", channels=2, seed=5), search=search, **settings)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert begun + [second.step() for _ in range(2)] == records
