@@ -373,8 +373,11 @@ class Skeleton(nn.Module):
     """`begin` makes of images the inputs of the first cell, `through` takes the inputs of a cell to those of the next,
     and `end` classifies what came out of the last."""
 
-    auxiliary, auxiliary_layer = None, -1
     computing = Computing()
+
+    def __init__(self):
+        super().__init__()
+        self.auxiliary, self.auxiliary_layer = None, -1  # a head for training, and the cell that it stands on
 
     def forward(self, x: Tensor, *context: Any) -> tuple[Tensor, Tensor | None]:
         """x: (N, image channels, H, W) -> logits (N, classes), and in training those of the auxiliary head, if any."""
@@ -452,7 +455,6 @@ class DartsSkeleton(Skeleton):
             self.stem_half = nn.Identity()
         self.cells = nn.ModuleList()
         self.auxiliary_layer = reduction_layers(layers)[1]
-        self.auxiliary = None
         halved_before = imagenet
         for layer in range(layers):
             halves = layer in reduction_layers(layers)
