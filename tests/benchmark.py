@@ -162,9 +162,9 @@ def mask(space: str) -> Turns:
 
 
 def selections(space: str, seeds: int) -> list[dict]:
-    """A whole selection on the digits at 16x16 pixels by perturbation, with five epochs of tuning: by the reference, by
+    """A whole selection on the digits, 8x8 pixels, by perturbation, with five epochs of tuning: by the reference, by
     ours, and by ours with `tune` as "converge", each from the same supernets of C=8 and 3 cells, one for every seed."""
-    data = runs.load_data("digits", None, torch.device("cpu"), seed=0, image_size=16)
+    data = runs.load_data("digits", None, torch.device("cpu"), seed=0)
     settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=8, epochs=20, alpha_lr=3e-3)
     seconds, accuracies = ({kind: [] for kind in ("reference", "fixed", "converge")} for _ in range(2))
     for seed in range(seeds):
