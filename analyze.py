@@ -1035,7 +1035,7 @@ def saved_results(folder: Path) -> list[Result]:
                     origin["space"],
                     how["dataset"],
                     in_words(search, how),
-                    json.dumps([_common(search), origin["dataset"], origin["metric"], _common(how)], sort_keys=True),
+                    json.dumps([_common(search), *_how(origin), _common(how)], sort_keys=True),
                     0 if search.get("sgas", "none") != "none" else origin["tune_epochs"],
                     how["seed"],
                     search["preset"] == origin["preset"] == how["preset"] == "paper",
@@ -1046,6 +1046,11 @@ def saved_results(folder: Path) -> list[Result]:
                 )
                 results[each.method, each.space, each.same, each.tune_epochs, each.seed, search["seed"]] = each
     return sorted(results.values(), key=lambda each: each.seed)
+
+
+def _how(origin: dict[str, Any]) -> list[str]:
+    """What they must have in common of a selection, beside how long it tuned."""
+    return [origin["dataset"], origin["metric"], origin.get("tune", "fixed")]
 
 
 def _common(settings: dict[str, Any]) -> dict[str, Any]:

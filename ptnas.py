@@ -10,7 +10,7 @@ One idea carries all of it: PRESENCE. On every edge of every cell type some oper
 undecided or decided. `mask` takes something away for a while, `decide` leaves one operation alone with weight 1,
 `prune` leaves nothing. Presence is plain Python on the host, and what is absent is not computed.
 
-Nothing here reads or writes files, prints or draws: that is `runs.py`. Data come in as objects with two methods,
+Nothing here reads or writes files, prints or draws: that is `runs.py`. Data come in as objects with
 `batches(size, epoch)` for shuffled and augmented and `clean(size)` for ordered and unchanged (images, labels).
 """
 
@@ -42,8 +42,8 @@ Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) and labels (N,)
 class Data(Protocol):
     """A split of a data set. Batches are of nearly equal size, at most `size`, so that none holds a single image.
 
-    share: which of how many processes this one is. Each gets a part of every batch to train on, and to evaluate every
-    so-manieth batch as a whole.
+    share: which of how many processes this one is, (0, 1) if there is just one. Of several, each is given a part of
+    every batch to train on, and to evaluate whole batches, those number rank, rank + processes, ....
     """
 
     share: tuple[int, int]
@@ -55,7 +55,7 @@ class Data(Protocol):
         """Shuffled, augmented batches; what is drawn depends on the seed of the data, on `epoch` and on the process."""
 
     def clean(self, size: int) -> Iterator[Batch]:
-        """Every image once, unchanged, in the same order every time."""
+        """Every image once, of several processes in one of them, unchanged, in the same order every time."""
 
 
 # ==== Several processes that train one network ======================================================================
@@ -64,23 +64,28 @@ class Data(Protocol):
 # they compute is averaged or gathered, and what they draw in common has one seed, their networks stay the same.
 
 
+def processes() -> int:
+    """How many there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def average(tensors: Iterable[Tensor | None]) -> None:
     """Over all processes, in place; what is None is so in all of them."""
     there = [each for each in tensors if each is not None]
-    if not (dist.is_available() and dist.is_initialized() and there):
+    if processes() == 1 or not there:
         return
     means = torch.cat([each.flatten() for each in there])
     dist.all_reduce(means)
-    means /= dist.get_world_size()
+    means /= processes()
     for each, mean in zip(there, means.split([each.numel() for each in there]), strict=True):
         each.copy_(mean.view_as(each))
 
 
 def gathered(values: list) -> list:
     """The values of all processes."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if processes() == 1:
         return values
-    of_all: list[list] = [[] for _ in range(dist.get_world_size())]
+    of_all: list[list] = [[] for _ in range(processes())]
     dist.all_gather_object(of_all, values)
     return list(itertools.chain.from_iterable(of_all))
 
@@ -134,22 +139,24 @@ class Noise(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """Halve the map with two 1x1 convolutions of stride 2, one of them shifted by a pixel.
+    """Halve the map with two 1x1 convolutions of every second pixel, one of them shifted by a pixel.
 
     (N, C_in, H, W) -> (N, C_out, ceil(H / 2), ceil(W / 2)): an odd side is padded by one pixel for the shifted one.
     """
 
     def __init__(self, c_in: int, c_out: int, norm: Norm):
         super().__init__()
-        self.straight = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
-        self.shifted = nn.Conv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
+        self.straight = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
+        self.shifted = nn.Conv2d(c_in, c_out - c_out // 2, 1, bias=False)
         self.norm = norm(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(x)
         height, width = x.shape[2:]
-        shifted = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
-        return self.norm(torch.cat([self.straight(x), self.shifted(shifted)], dim=1))
+        straight, shifted = x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]
+        if height % 2 or width % 2:
+            shifted = F.pad(shifted, (0, width % 2, 0, height % 2))
+        halves = [self.straight(F.relu(straight)), self.shifted(F.relu(shifted))]
+        return self.norm(torch.cat(halves, dim=1))
 
 
 def relu_conv_norm(c_in: int, c_out: int, norm: Norm, kernel: int = 1, stride: int = 1) -> nn.Sequential:
@@ -377,16 +384,18 @@ class Skeleton(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.auxiliary, self.auxiliary_layer = None, -1  # a head for training, and the cell that it stands on
+        self.auxiliary: nn.Module | None = None  # a head for training, on the cell `auxiliary_layer`
 
     def forward(self, x: Tensor, *context: Any) -> tuple[Tensor, Tensor | None]:
         """x: (N, image channels, H, W) -> logits (N, classes), and in training those of the auxiliary head, if any."""
+        auxiliary = None
         with self.precision(x.device):
-            auxiliary, inputs = None, self.begin(x)
-            for layer in range(len(self.cells)):
+            inputs = self.begin(x)
+        for layer in range(len(self.cells)):
+            with self.precision(x.device):
                 inputs = self.through(layer, inputs, *context)
-                if self.training and self.auxiliary is not None and layer == self.auxiliary_layer:
-                    auxiliary = self.auxiliary(inputs[-1])
+            if self.training and self.auxiliary is not None and layer == self.auxiliary_layer:
+                auxiliary = self.auxiliary(inputs[-1].to(self.classifier.weight.dtype))
         return self.end(inputs), auxiliary
 
     def precision(self, device: torch.device) -> AbstractContextManager:
@@ -408,6 +417,7 @@ class Skeleton(nn.Module):
 @cache
 def _compiled() -> Callable[..., Tensor]:
     """One function for all cells, so that those that are built alike share their code."""
+    Noise.forward = torch.compiler.disable(Noise.forward)  # it draws from a generator of its own
     torch._dynamo.config.recompile_limit = 64  # cells of many shapes, and one more for every decision
     return torch.compile(lambda cell, *args: cell(*args))
 
@@ -420,7 +430,7 @@ def _two_passes(cell: nn.Module) -> tuple[AbstractContextManager, AbstractContex
 @contextmanager
 def _unmoved_statistics(cell: nn.Module) -> Iterator[None]:
     """Within the context the norms, in training, leave their running statistics, if any, as they are."""
-    norms = [module for module in cell.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [each for each in cell.modules() if isinstance(each, nn.BatchNorm2d) and each.track_running_stats]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None
@@ -743,9 +753,9 @@ def evaluate_without(
 
 def _clean(data: Data, batch_size: int, passes: int) -> Iterator[tuple[int, Batch]]:
     """The batches of this process with their numbers among those of all."""
-    (rank, processes), count = data.share, math.ceil(len(data) / batch_size)
+    (rank, step), count = data.share, math.ceil(len(data) / batch_size)
     for number in range(passes):
-        yield from zip(itertools.count(number * count + rank, processes), data.clean(batch_size))
+        yield from zip(itertools.count(number * count + rank, step), data.clean(batch_size))
 
 
 # ==== Sec. 2: bilevel optimisation of the supernet; Sec. 6.3: fixed α ===============================================
@@ -848,7 +858,7 @@ class Bilevel(Stateful):
         """One step of Adam on α, of which the rows of decided edges stay as they are."""
         gradient = self.alpha_gradient(train, valid) if self.settings.order == 1 else self.unrolled(train, valid)
         for alpha, each in zip(self.alpha, gradient, strict=True):
-            alpha.grad = each
+            alpha.grad = each.contiguous()
         before = [alpha.detach().clone() for alpha in self.alpha]
         self.alpha_optimizer.step()
         with torch.no_grad():
@@ -865,7 +875,7 @@ class Bilevel(Stateful):
         gradients = torch.autograd.grad(loss, self.w, allow_unused=True)
         average(gradients)
         for w, gradient in zip(self.w, gradients, strict=True):
-            w.grad = gradient
+            w.grad = None if gradient is None else gradient.contiguous()  # as w lies in memory: fused SGD looks at that
         nn.utils.clip_grad_norm_(self.w, self.settings.clip)
         self.w_optimizer.step()
         return logits
@@ -1445,7 +1455,8 @@ class Selection(Stateful):
         """How `supernet`, a copy that may be changed, does after all epochs of tuning. All copies see the same batches
         and noise."""
         bilevel = Bilevel(supernet, self.search, self.search.lr / 10, self.scale)
-        with torch.random.fork_rng():
+        device = next(supernet.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for epoch in range(self.settings.tune_epochs):
                 bilevel.epoch(self.train, self.valid, self.tuned + epoch)
         return self.measure(supernet)
@@ -1572,7 +1583,7 @@ def _drop_path(x: Tensor, probability: float) -> Tensor:
     """Drop the whole path for each image with this probability, and scale up those that remain."""
     if not probability:
         return x
-    keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype) >= probability
+    keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= probability
     return x * keep / (1 - probability)
 
 

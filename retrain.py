@@ -102,7 +102,7 @@ def train(
     settings = result.settings
     data = runs.load_run_data(settings, device, args.workers, how.cutout)
     computing = runs.computing(args, device)
-    runs.announce(settings | {"image_size": data.image_size, "device": device, **computing})
+    runs.announce(settings | {"image_size": data.image_size, **runs.place(device), **computing})
     runs.seed_step(args.seed)
     network = Network(
         genotype, how.layers, how.channels, len(data.classes), data.channels, how.form, auxiliary=how.auxiliary > 0
@@ -124,7 +124,7 @@ def train(
             "mean": data.train.mean.flatten().tolist(),
             "deviation": data.train.deviation.flatten().tolist(),
             "parameters": size,
-            "computing": computing,
+            "computing": runs.place(device) | computing,
             "origin": {name: value for name, value in origin.items() if name != "decisions"},
         },
     )

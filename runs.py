@@ -2,8 +2,8 @@
 
 A run is a loop around a task that takes one step at a time (`Search`, `Selection`, `Retraining`). After every step its
 state is written to a checkpoint, its record is appended to a log and its picture is redrawn, all of one name:
-`supernet.pt`, `supernet.jsonl`, `supernet.png`. Everything random depends on the seed and on how many steps were done,
-so a resumed run draws what an uninterrupted one would have drawn.
+`supernet.pt`, `supernet.jsonl`, `supernet.png`. Everything random depends on the seed, on how many steps were done and,
+of several processes, on which it is, so a resumed run draws what an uninterrupted one would have drawn.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", choices=("paper", "laptop"), help="settings to start from")
 
 
-def add_run_options(parser: argparse.ArgumentParser, save: str) -> None:
+def add_run_options(parser: argparse.ArgumentParser, save: str, compiles: bool = True) -> None:
     """The options of a run."""
     add_data_options(parser)
     add_machine_options(parser)
@@ -193,20 +193,22 @@ def add_run_options(parser: argparse.ArgumentParser, save: str) -> None:
         "--amp", action=argparse.BooleanOptionalAction, help="bfloat16 where that is safe; the default on CUDA"
     )
     parser.add_argument("--low-memory", action="store_true", help="compute the cells again in the backward pass")
+    if compiles:
+        parser.add_argument("--compile", action="store_true", help="compile the cells; slow to start")
     parser.add_argument("--seed", type=whole(0), default=0)
-    parser.add_argument("--workers", type=whole(0), metavar="N", help="processes that read image files")
+    parser.add_argument("--workers", type=whole(0), metavar="N", help="that read image files, for each process")
     parser.add_argument("--save", type=Path, default=Path(save), metavar="FILE", help=f"result, {save} by default")
     parser.add_argument("--resume", action="store_true", help="go on where the run that wrote the result stopped")
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
     """The options that override a preset of the search or of the retraining."""
-    for name in ("--epochs", "--batch-size", "--channels", "--layers"):
+    parser.add_argument("--batch-size", type=whole(1), metavar="N", help="of all processes together")
+    for name in ("--epochs", "--channels", "--layers"):
         parser.add_argument(name, type=whole(1), metavar="N")
     parser.add_argument("--image-size", type=whole(8), metavar="S", help="side in pixels")
     parser.add_argument("--limit", type=whole(8), metavar="N", help="use a random N of the training images")
     parser.add_argument("--lr", type=positive, metavar="X", help="learning rate of the weights")
-    parser.add_argument("--compile", action="store_true", help="compile the cells; slow to start")
 
 
 def command(
@@ -215,22 +217,17 @@ def command(
     """Run a command; what the user can put right becomes one line on stderr, as does how to go on after an
     interruption. Returns the exit status."""
     try:
-        main(argv)
-        if process()[1] > 1:
-            dist.barrier()  # none leaves while another still needs it
+        with alone_or_together():
+            main(argv)
     except UserError as error:
         # A loader process wraps the message in its traceback, of which it is the last line.
         message = str(error).strip().splitlines()[-1].removeprefix("runs.UserError: ")
-        where = "" if speaks() else f"process {process()[0]}: "
-        if process()[1] > 1 or os.environ.get("RANK", "0") == "0":  # before they meet, all make the same errors
-            print(f"{script}: error: {where}{message}", file=sys.stderr)
+        where = "" if speaks() else f"process {os.environ['RANK']}: "
+        print(f"{script}: error: {where}{message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         note(f"{script}: interrupted; {again} goes on after the last completed step")
         return 130
-    finally:
-        if process()[1] > 1:
-            dist.destroy_process_group()
     return 0
 
 
@@ -246,8 +243,8 @@ def set_up(args: argparse.Namespace) -> torch.device:
     device = torch.device(kind)
     if kind == "cuda":
         device = torch.device(kind, int(os.environ.get("LOCAL_RANK", 0)))
-        if device.index >= torch.cuda.device_count():
-            raise UserError(f"{torch.cuda.device_count()} GPUs here, and a process for number {device.index}")
+        if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > torch.cuda.device_count():
+            raise UserError(f"{os.environ['LOCAL_WORLD_SIZE']} processes here, and {torch.cuda.device_count()} GPUs")
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")  # TF32, which convolutions use anyway
         torch.backends.cudnn.benchmark = True
@@ -256,66 +253,10 @@ def set_up(args: argparse.Namespace) -> torch.device:
 
 
 def computing(args: argparse.Namespace, device: torch.device) -> dict[str, bool]:
-    """The options of how networks are computed."""
+    """The options of how networks are computed, as `ptnas.Computing` has them."""
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     flags = {"amp": native if args.amp is None else args.amp, "low_memory": args.low_memory}
     return flags | ({"compile": args.compile} if "compile" in args else {})
-
-
-# Under torchrun every process runs the same command. The first speaks and writes, all others only compute.
-
-
-def join(device: torch.device) -> None:
-    """Meet the other processes that torchrun has started, if it has."""
-    if not several() or process()[1] > 1:
-        return
-    if device.type == "mps":
-        raise UserError("several processes work on CUDA or on the CPU: --device cpu")
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(hours=1))  # the first may have much to download
-    if not speaks():
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-
-
-def several() -> bool:
-    """Whether torchrun has started more processes than this one."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
-
-
-def process() -> tuple[int, int]:
-    """Which of how many processes this is."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
-
-
-def speaks() -> bool:
-    """Whether this is the process that prints and writes."""
-    return process()[0] == 0
-
-
-def note(text: str) -> None:
-    """Tell something beside the result."""
-    if speaks():
-        print(text, file=sys.stderr, flush=True)
-
-
-def from_first(function: Callable[[], Any]) -> Any:
-    """What the function returns in the first process, in all of them."""
-    if process()[1] == 1:
-        return function()
-    box = [function() if speaks() else None]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
-
-
-@contextlib.contextmanager
-def first_of_node() -> Iterator[None]:
-    """The first process of a machine goes through this alone; the others find what it has written."""
-    first = int(os.environ.get("LOCAL_RANK", 0)) == 0
-    if process()[1] > 1 and not first:
-        dist.barrier()
-    yield
-    if process()[1] > 1 and first:
-        dist.barrier()
 
 
 def keep_memory() -> None:
@@ -339,6 +280,11 @@ def mix(*numbers: int) -> int:
     for number in numbers:
         seed = (seed * 1_000_003 + number + 1) % 2**32
     return seed
+
+
+def place(device: torch.device) -> dict[str, Any]:
+    """Where a run computes."""
+    return {"device": device.type, "processes": process()[1]}
 
 
 def announce(settings: dict[str, Any]) -> None:
@@ -367,6 +313,90 @@ def seconds_needed(network: nn.Module, data: ImageData, trained: float, evaluate
     logits.sum().backward()
     both = time.perf_counter() - started
     return (both * trained + forward * evaluated) / len(images)
+
+
+# ============================================================================================================
+# Several processes
+# ============================================================================================================
+
+# Under torchrun every process runs the same command. The first speaks and writes, all others only compute.
+
+
+def join(device: torch.device) -> None:
+    """Meet the other processes that torchrun has started, if it has."""
+    if several() and process()[1] == 1:
+        if device.type == "mps":
+            raise UserError("several processes work on CUDA or on the CPU: --device cpu")
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(hours=1))  # the first may have much to download
+
+
+def several() -> bool:
+    """Whether torchrun has started more processes than this one."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
+
+
+def process() -> tuple[int, int]:
+    """Which of how many processes this is; alone, until they have met."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+def speaks() -> bool:
+    """Whether this is the process that prints and writes."""
+    return not several() or os.environ["RANK"] == "0"
+
+
+@contextlib.contextmanager
+def alone_or_together() -> Iterator[None]:
+    """In which a command runs. Of several processes only the first prints, and they end together. Where one fails it
+    leaves, and torchrun ends the others; what they have to say, mostly the same or that they lost the first, waits
+    until then, so that only the error of a single process is heard beside that of the first."""
+    with contextlib.ExitStack() as stack:
+        if not speaks():
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
+        try:
+            yield
+        except BaseException:
+            if not speaks():
+                time.sleep(5)
+            raise
+    if process()[1] > 1:
+        dist.barrier()  # none leaves while another still needs it
+        dist.destroy_process_group()
+
+
+def note(text: str) -> None:
+    """Tell something beside the result."""
+    if speaks():
+        print(text, file=sys.stderr, flush=True)
+
+
+def from_first(function: Callable[[], Any]) -> Any:
+    """What the function returns in the first process, in all of them; or the UserError that it raises there."""
+    if process()[1] == 1:
+        return function()
+    box = [None, None]
+    if speaks():
+        try:
+            box = [function(), None]
+        except UserError as error:
+            box = [None, str(error)]
+    dist.broadcast_object_list(box, src=0)
+    if box[1]:
+        raise UserError(box[1])
+    return box[0]
+
+
+@contextlib.contextmanager
+def in_turn() -> Iterator[None]:
+    """The first process goes through this alone, then the first of each machine, then the others: they find what was
+    written before, on a folder that the machines share or on one of their own."""
+    turn = 0 if speaks() else 1 if os.environ.get("LOCAL_RANK") == "0" else 2
+    for number in range(3):
+        if number == turn:
+            yield
+        if process()[1] > 1 and number < 2:
+            dist.barrier()
 
 
 # ============================================================================================================
@@ -439,10 +469,10 @@ class Images:
         rank, processes = self.share
         if rank:  # the order is that of all processes, what follows is not
             generator.manual_seed(mix(self.seed, epoch, rank))
-        parts = [whole.tensor_split(processes)[rank] for whole in self._split(order, size)]
-        if not all(map(len, parts)):
+        batches = self._split(order, size)
+        if processes > 1 and min(map(len, batches)) < 2 * processes:
             raise UserError(f"{processes} processes are too many to share {len(self)} images in batches of {size}")
-        for images, labels in self._read(parts, epoch):
+        for images, labels in self._read([batch.tensor_split(processes)[rank] for batch in batches], epoch):
             images = random_crop(images, self.pad, generator) if self.pad else images
             images = random_flip(images, generator) if self.flip else images
             images = self._normalised(images)
@@ -639,12 +669,12 @@ def _digits() -> tuple[Split, Split, Sequence[str]]:
 def _torchvision(name: str, root: Path) -> tuple[Split, Split, Sequence[str]]:
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "svhn": datasets.SVHN}[name]
     which = [{"split": part} for part in ("train", "test")] if name == "svhn" else [{"train": True}, {"train": False}]
-    try:
-        with contextlib.redirect_stdout(sys.stderr), first_of_node():
+    with in_turn(), contextlib.redirect_stdout(sys.stderr):
+        try:
             parts = [kind(root, download=True, **selected) for selected in which]
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{name} is neither complete in {root} nor can it be downloaded there: {reason}") from None
+        except (OSError, RuntimeError, EOFError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{name} is neither complete in {root} nor can it be downloaded there: {reason}") from None
     if name == "svhn":
         splits = [(torch.from_numpy(part.data), part.labels.tolist()) for part in parts]
         return *splits, [str(digit) for digit in range(10)]
@@ -901,8 +931,8 @@ class Run:
         self.records: list[dict[str, Any]] = []
         self.state: dict[str, Any] | None = None
         self.finished = False
-        if speaks():
-            self._check_writable()
+        self.computing: dict[str, Any] | None = None  # how the earlier part of a resumed run was computed
+        from_first(self._check_writable)
         before = from_first(self._earlier) if resume else None
         if before:
             self._resume(*before)
@@ -925,6 +955,7 @@ class Run:
         return load_checkpoint(self.checkpoint, self.kind), self.save.exists()
 
     def _resume(self, content: dict[str, Any], complete: bool) -> None:
+        self.computing = content.get("computing")
         for name in {**content["settings"], **self.settings}:
             before, now = content["settings"].get(name), self.settings.get(name)
             if before != now:
@@ -952,6 +983,8 @@ class Run:
             self._move_aside()
         else:
             load_state(task, self.state, self.checkpoint)
+            if extra and self.computing != extra.get("computing"):
+                note(f"note: {self.checkpoint} was computed otherwise before: {self.computing}")
         write(self.log, lambda file: file.writelines(json.dumps(record) + "\n" for record in self.records), "w")
         drawn = -math.inf
         with tqdm(total=task.total, initial=task.done, unit=unit, disable=not (task.total and speaks())) as bar:

@@ -45,7 +45,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         "--tune", choices=("fixed", "converge"), help="converge: stop tuning once the supernet is as good as before"
     )
     parser.add_argument("--benchmark", type=runs.Path, metavar="CSV", help="true accuracies on NAS-Bench-201")
-    runs.add_run_options(parser, save="genotype.json")
+    runs.add_run_options(parser, save="genotype.json", compiles=False)
     return parser.parse_args(argv)
 
 
@@ -111,7 +111,7 @@ def select(
     selection = Selection(supernet, search, how, train, valid, trained_for)
     selection.decisions += checkpoint["state"].get("decisions", [])  # of SGAS
 
-    runs.announce(settings | {"image_size": data.image_size, "device": device, **computing})
+    runs.announce(settings | {"image_size": data.image_size, **runs.place(device), **computing})
     if not checkpoint["finished"]:
         runs.note(f"note: {args.ckpt} is the supernet after {trained_for} of {search.epochs} epochs")
     trained_on = selection.total * how.tune_epochs * search.passes * len(train)
@@ -135,6 +135,7 @@ def select(
                 "image_size": data.image_size,
                 "channels": data.channels,
                 "search": trained,
+                "computing": runs.place(device) | computing,
                 "supernet_accuracy": checkpoint["records"][-1]["valid_accuracy"],
                 "valid_accuracy": records[-1]["valid_accuracy"] if records else selection.measure().accuracy,
                 "seconds": {
@@ -155,7 +156,7 @@ def select(
         "round",
         show=lambda record: f"validation accuracy {record['valid_accuracy']:.2f}%",
         draw=draw,
-        extra={"computing": computing},
+        extra={"computing": runs.place(device) | computing},
         complete=complete,
     )
 

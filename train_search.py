@@ -83,7 +83,7 @@ def train(result: runs.Run, search: SearchSettings, args: Namespace, device: tor
     settings, space = result.settings, SPACES[args.space]
     data = runs.load_run_data(settings, device, args.workers)
     computing = runs.computing(args, device)
-    runs.announce(settings | {"image_size": data.image_size, "device": device, **computing})
+    runs.announce(settings | {"image_size": data.image_size, **runs.place(device), **computing})
     halves = data.halves(args.seed)
     runs.seed_step(args.seed)
     supernet = search.supernet(space, len(data.classes), data.channels)
@@ -100,7 +100,7 @@ def train(result: runs.Run, search: SearchSettings, args: Namespace, device: tor
             "classes": list(data.classes),
             "channels": data.channels,
             "image_size": data.image_size,
-            "computing": computing,
+            "computing": runs.place(device) | computing,
         },
         keep_every=args.keep_every,
     )

@@ -92,18 +92,29 @@ def test_masks_in_bfloat16_are_forward_passes_in_bfloat16():
             assert torch.equal(logits, supernet(BATCH[0].float()))
 
 
+def test_in_bfloat16_the_auxiliary_head_and_the_choice_of_paths_keep_their_precision():
+    torch.manual_seed(0)
+    network = Network(PUBLISHED["DARTS_V2"], 3, 4, 3, 1, auxiliary=True).train()
+    network.skeleton.computing = Computing(amp=True)
+    logits, auxiliary = network(BATCH[0].float(), drop_path=0.2)
+    assert logits.dtype == auxiliary.dtype == torch.float32
+    dropped = ptnas._drop_path(torch.ones(200_000, 1, 1, 1, dtype=torch.bfloat16), 1 / 1024) == 0
+    assert 100 < dropped.sum() < 300, "195 are to be expected, and draws in bfloat16 would drop 390"
+
+
 @pytest.fixture
 def compiled(monkeypatch):
-    """The graphs that were compiled, by a backend that runs them as they are."""
-    graphs = []
+    """The graphs that were compiled, by the backend that differentiates them and runs them as they are."""
+    graphs, backends = [], torch._dynamo.lookup_backend("aot_eager_decomp_partition")
 
     def backend(graph, inputs):
         graphs.append(graph)
-        return graph.forward
+        return backends(graph, inputs)
 
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     monkeypatch.setattr(torch, "compile", lambda function, compiler=torch.compile: compiler(function, backend=backend))
+    monkeypatch.setattr(ptnas.Noise, "forward", ptnas.Noise.forward)  # to be restored
     ptnas._compiled.cache_clear()
     yield graphs
     ptnas._compiled.cache_clear()
@@ -116,6 +127,8 @@ def test_compiled_cells_train_alike_and_are_not_compiled_for_evaluation(compiled
         torch.testing.assert_close(mine, theirs)
     count = len(compiled)
     assert 2 <= count <= 3, "the normal cell and the two reduction cells, without a break"
+    steps(make_supernet("s2"), Computing(compile=True, low_memory=True))
+    assert len(compiled) == count
     evaluate(supernet, Batches(*BATCH), 8)
     assert len(compiled) == count
     supernet.decide("normal", 0, 1)
@@ -133,6 +146,18 @@ def test_compiled_networks_train_alike(compiled):
     assert compiled
     for mine, theirs in zip(network.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad)
+    for mine, theirs in zip(network.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_noise_is_no_reason_to_compile_again(compiled):
+    expected = steps(make_supernet("s4"), Computing(), count=1)
+    supernet = make_supernet("s4")
+    for mine, theirs in zip(expected, steps(supernet, Computing(compile=True), count=1), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    count = len(compiled)
+    steps(supernet, Computing(compile=True))
+    assert len(compiled) == count
 
 
 @pytest.mark.parametrize("space", ["s1", "nb201"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -384,3 +385,38 @@ def test_real_images_have_the_statistics_of_cifar10():
     data = load_data(__import__("os").environ["PTNAS_CIFAR10_FOLDER"], None, CPU, seed=0)
     assert (data.train.mean.flatten() / 255).tolist() == pytest.approx([0.491, 0.482, 0.447], abs=0.01)
     assert (data.train.deviation.flatten() / 255).tolist() == pytest.approx([0.247, 0.243, 0.262], abs=0.01)
+
+
+# --------------------------------------------------------------------------------------------------- several processes
+
+
+def shares(processes, **how):
+    """A split of 25 images, each of one number, as each of so many processes has it; alone if it is one."""
+    images = torch.arange(25, dtype=torch.uint8)[:, None, None, None].expand(25, 1, 8, 8).contiguous()
+    zero, one = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    split = runs.Images(images, torch.arange(25), torch.arange(25), zero, one, **how)
+    return [replace(split, share=(rank, processes)) for rank in range(processes)]
+
+
+def test_processes_share_every_batch_to_train_on_and_whole_batches_to_evaluate():
+    (alone,), three = shares(1), shares(3)
+    for whole, *parts in zip(alone.batches(10, 4), *(each.batches(10, 4) for each in three), strict=True):
+        assert torch.equal(torch.cat([labels for _, labels in parts]), whole[1])
+        assert torch.equal(torch.cat([images for images, _ in parts]), whole[0])
+        assert {len(labels) for _, labels in parts} <= {2, 3}
+    wholes = [labels.tolist() for _, labels in alone.clean(4)]
+    assert [[labels.tolist() for _, labels in each.clean(4)] for each in three] == [wholes[k::3] for k in range(3)]
+    assert list(shares(3)[2].clean(25)) == [], "a process may have none"
+
+
+def test_processes_crop_their_parts_differently():
+    two = shares(2, pad=2)
+    pattern = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(25, 1, 8, 8).contiguous()
+    parts = [next(replace(each, source=pattern).batches(25, 0))[0] for each in two]
+    assert not torch.equal(parts[0][:12], parts[1])
+
+
+def test_batches_that_leave_a_process_one_image_are_refused():
+    for split in shares(3):
+        with pytest.raises(runs.UserError, match="3 processes are too many"):
+            next(split.batches(5, 0))

@@ -181,8 +181,41 @@ def test_the_three_commands_run_in_two_processes_and_one_of_them_speaks_and_writ
     assert torch.load(tmp_path / "supernet.pt", weights_only=True)["records"] == before["records"]
 
 
-def test_an_error_ends_all_processes(tmp_path):
-    ended = torchrun(tmp_path, "train_search.py", "--space", "s2", "--save", "nowhere/supernet.pt")
+def test_a_search_that_was_stopped_goes_on_in_two_processes_to_the_same_bits(tmp_path):
+    plan = ("train_search.py", "--space", "s2", "--layers", "3", "--channels", "2", "--limit", "100", "--epochs", "2")
+    assert torchrun(tmp_path, *plan, "--keep-every", "1").returncode == 0
+    whole = torch.load(tmp_path / "supernet.pt", weights_only=True)
+    (tmp_path / "supernet.epoch001.pt").replace(tmp_path / "supernet.pt")
+    ended = torchrun(tmp_path, *plan, "--resume")
+    assert ended.returncode == 0, ended.stderr
+    again = torch.load(tmp_path / "supernet.pt", weights_only=True)
+    assert again["computing"]["processes"] == PROCESSES
+    before, after = (each["state"]["bilevel"]["supernet"] for each in (whole, again))
+    assert all(torch.equal(before[name], after[name]) for name in before if torch.is_tensor(before[name]))
+    assert [{**each, "seconds": 0} for each in whole["records"]] == [
+        {**each, "seconds": 0} for each in again["records"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["train_search.py", "--space", "s2", "--save", "nowhere/supernet.pt"], "cannot write nowhere/supernet.pt"),
+        (["train_search.py", "--space", "s2", "--resume"], "supernet.pt is damaged"),
+        (["train_search.py", "--space", "s2", "--dataset", "nothing"], "no data set 'nothing'"),
+        (["analyze.py", "table4", "--run"], "this starts commands of its own"),
+    ],
+)
+def test_an_error_ends_all_processes_and_is_told_once(tmp_path, command, message):
+    (tmp_path / "supernet.pt").write_text("damaged")
+    ended = torchrun(tmp_path, *command)
     assert ended.returncode != 0
-    assert ended.stderr.count("train_search.py: error: cannot write nowhere/supernet.pt") == 1
-    assert "UserError" not in ended.stderr
+    assert ended.stderr.count(f"{command[0]}: error: ") == 1, ended.stderr
+    assert message in ended.stderr
+    assert not set(ended.stderr.split()) & {"UserError", "RuntimeError:", "runs.UserError:"}
+
+
+def test_only_the_first_process_prints_and_writes_what_needs_no_meeting(tmp_path):
+    ended = torchrun(tmp_path, "analyze.py", "cells", "DARTS_V2")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("written to") == 1

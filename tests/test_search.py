@@ -255,3 +255,18 @@ def test_imagenet_retraining_reports_top_5_and_decays_exponentially():
     records = [retraining.step(), retraining.step()]
     assert [record["lr"] for record in records] == pytest.approx([0.1, 0.097])
     assert 0 <= records[-1]["test_error_top5"] <= records[-1]["test_error"]
+
+
+@pytest.mark.parametrize("space", sorted(SPACES))
+def test_in_single_precision_too_a_step_is_that_of_plain_sgd(space):
+    """The gradients of what lies channels last in memory lie so as well, which the fused optimiser does not see."""
+    supernet = make_supernet(space, channels=8, image_channels=3).float()
+    other = copy.deepcopy(supernet)
+    settings = SearchSettings(clip=1e9)
+    images, labels = make_images(16, channels=3, dtype=torch.float)
+    Bilevel(supernet, settings, lr=0.1).w_step((images, labels))
+    w = other.weight_parameters()
+    torch.nn.functional.cross_entropy(other(images), labels).backward()
+    torch.optim.SGD(w, 0.1, momentum=settings.momentum, weight_decay=settings.weight_decay, foreach=False).step()
+    for mine, theirs in zip(supernet.weight_parameters(), w, strict=True):
+        torch.testing.assert_close(mine, theirs)
