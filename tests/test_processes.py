@@ -15,7 +15,7 @@ import torch.multiprocessing as mp
 
 from genotypes import PUBLISHED
 from ptnas import Bilevel, Candidate, Network, Retraining, RetrainSettings, SearchSettings, Selection, SelectionSettings
-from tests.conftest import ROOT, Batches, make_images, make_supernet
+from tests.conftest import ROOT, Batches, load_script, make_images, make_supernet
 
 PROCESSES = 2
 TRAIN, VALID = make_images(12, seed=1), make_images(22, seed=2)
@@ -203,7 +203,6 @@ def test_a_search_that_was_stopped_goes_on_in_two_processes_to_the_same_bits(tmp
         (["train_search.py", "--space", "s2", "--save", "nowhere/supernet.pt"], "cannot write nowhere/supernet.pt"),
         (["train_search.py", "--space", "s2", "--resume"], "supernet.pt is damaged"),
         (["train_search.py", "--space", "s2", "--dataset", "nothing"], "no data set 'nothing'"),
-        (["analyze.py", "table4", "--run"], "this starts commands of its own"),
     ],
 )
 def test_an_error_ends_all_processes_and_is_told_once(tmp_path, command, message):
@@ -213,6 +212,15 @@ def test_an_error_ends_all_processes_and_is_told_once(tmp_path, command, message
     assert ended.stderr.count(f"{command[0]}: error: ") == 1, ended.stderr
     assert message in ended.stderr
     assert not set(ended.stderr.split()) & {"UserError", "RuntimeError:", "runs.UserError:"}
+
+
+def test_what_starts_commands_of_its_own_does_not_do_so_several_times(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert load_script("analyze").main(["fig3"]) == 2
+    assert "this starts commands of its own" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_the_first_process_prints_and_writes_what_needs_no_meeting(tmp_path):
