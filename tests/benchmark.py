@@ -188,9 +188,9 @@ def selections(space: str, seeds: int) -> list[dict]:
             accuracies[kind].append(accuracy)
     rows = []
     for kind in ("fixed", "converge"):
-        row = compared(f"select, {kind}", space, *(median(seconds[each]) for each in (kind, "reference")))
-        rows.append(row | {"accuracies": [accuracies[each] for each in (kind, "reference")]})
-        print("  accuracies, ours and reference:", *(f"{mean(each):.2f}" for each in rows[-1]["accuracies"]))
+        of = kind, "reference"
+        rows.append(compared(f"select, {kind}", space, *(median(seconds[each]) for each in of)))
+        rows.append(compared(f"accuracy after select, {kind}", space, *(mean(accuracies[each]) for each in of), "%"))
     return rows
 
 
@@ -203,7 +203,7 @@ def plain_selection(
     for kind, index in plain_rounds(supernet):
         plain_decide(supernet, reference, kind, index, valid)
         if kind == supernet.space.cell_types[-1]:
-            for epoch in range(5):
+            for epoch in range(SelectionSettings().tune_epochs):
                 for batch, other in zip(train.batches(64, epoch), valid.batches(64, epoch), strict=False):
                     bilevel.step(batch, other)
                 for data in (train, valid):
@@ -368,7 +368,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     runs.keep_memory()
     rows = []
-    print(f"{args.threads} threads, medians of {args.repeats}\n")
+    print(
+        f"{args.threads} threads, medians of {args.repeats}; select: medians and mean accuracies of {args.seeds} seeds\n"
+    )
     print("| | space | ours | reference | ratio |\n|---|---|---|---|---|")
     for name in args.what or every:
         for space in args.space if name != "data" else ["-"]:
