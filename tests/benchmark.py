@@ -368,9 +368,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     runs.keep_memory()
     rows = []
-    print(
-        f"{args.threads} threads, medians of {args.repeats}; select: medians and mean accuracies of {args.seeds} seeds\n"
-    )
+    print(f"{args.threads} threads, medians of {args.repeats}; of select, medians and means of {args.seeds} seeds\n")
     print("| | space | ours | reference | ratio |\n|---|---|---|---|---|")
     for name in args.what or every:
         for space in args.space if name != "data" else ["-"]:
