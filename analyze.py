@@ -137,6 +137,7 @@ def checkpoints(args: Namespace) -> list[Path]:
 
 
 def need_one_process() -> None:
+    """Raises UserError under torchrun, for what starts commands of its own."""
     if runs.several():
         raise runs.UserError("this starts commands of its own, and torchrun has started several processes to do so")
 
