@@ -59,12 +59,13 @@ from ptnas import (
     Batch,
     Candidate,
     Pair,
+    Progress,
     Retraining,
     RetrainSettings,
     SearchSettings,
     Selection,
     SelectionSettings,
-    Stateful,
+    Steps,
     Supernet,
     alpha_hessian,
     branches,
@@ -99,6 +100,9 @@ AXES = {
 # ============================================================================================================
 
 
+Measure = Callable[..., Record]  # is called with `progress`, that of the step
+
+
 class Trained(NamedTuple):
     """A trained supernet with its data."""
 
@@ -131,9 +135,24 @@ def checkpoints(args: Namespace) -> list[Path]:
         command = ["train_search.py", "--space", "s2", "--keep-every", "5", "--device", args.device]
         command += ["--threads", str(args.threads)] if args.threads else []
         print(f"python {shlex.join(command)}", flush=True)
-        if subprocess.run([sys.executable, str(HERE / command[0]), *command[1:]], check=False).returncode:
+        if run_script(command, []).returncode:
             raise runs.UserError(f"no {default}, and training it failed; --ckpt names another supernet")
     return [default]
+
+
+def run_script(command: Sequence[str], children: list[subprocess.Popen], **how: Any) -> subprocess.CompletedProcess:
+    """Run a script beside this one. What the signals of this process end, it asks to save and waits for; while a
+    script runs it is among `children`, for the thread in which signals arrive."""
+    with subprocess.Popen([sys.executable, str(HERE / command[0]), *command[1:]], text=True, **how) as child:
+        children.append(child)
+        try:
+            out, err = child.communicate()
+        except runs.Stopped:
+            child.terminate()
+            raise
+        finally:
+            children.remove(child)
+    return subprocess.CompletedProcess(command, child.returncode, out, err)
 
 
 def need_one_process() -> None:
@@ -155,25 +174,22 @@ def load_supernet(path: Path, args: Namespace) -> Trained:
     return Trained(path, settings, record, supernet, data, *data.halves(settings["seed"]))
 
 
-class Measurements(Stateful):
+class Measurements(Steps):
     """A task that takes one measurement per step."""
 
-    state = ("done",)
+    def __init__(self, measures: Sequence[Measure]):
+        super().__init__(len(measures))
+        self.measures = measures
 
-    def __init__(self, measures: Sequence[Callable[[], Record]]):
-        self.measures, self.done, self.total = measures, 0, len(measures)
-
-    def step(self) -> Record:
-        record = self.measures[self.done]()
-        self.done += 1
-        return record
+    def _step(self) -> Record:
+        return self.measures[self.done](progress=self.progress)
 
 
 def measured(
     args: Namespace,
     how: dict[str, Any],
     trained: Sequence[Trained],
-    measures: Sequence[Callable[[], Record]],
+    measures: Sequence[Measure],
     show: Callable[[Record], str],
     draw: Callable[[Figure, list[Record]], None],
     summary: Callable[[list[Record]], Any],
@@ -190,14 +206,15 @@ def measured(
         "seed": args.seed,
         **how,
     }
-    run = runs.Run(args.save.with_suffix(".json"), "analysis", settings, args.resume)
+    save = args.save.with_suffix(".json")
 
     def complete(records: list[Record]) -> None:
-        runs.write_json(run.save, {**settings, "summary": summary(records), "measured": records})
+        runs.write_json(save, {**settings, "summary": summary(records), "measured": records})
 
-    if not run.finished:
-        runs.announce({"files": " ".join(settings["files"]), "seed": args.seed, **how})
-        run.loop(Measurements(measures), "step", show, draw, complete=complete)
+    with runs.Run(save, "analysis", settings, args.resume, args.checkpoint_minutes) as run:
+        if not run.finished:
+            runs.announce({"files": " ".join(settings["files"]), "seed": args.seed, **how})
+            run.loop(Measurements(measures), "step", show, draw, complete=complete)
     print(f"\nwritten to {run.picture} and {run.save}")
     return run.records
 
@@ -238,10 +255,10 @@ def in_digits(tau: float | None) -> str:
     return "-" if tau is None else f"{tau:.2f}"
 
 
-def strength(judge: Selection, cell_type: str, edge: int, supernet: str) -> Record:
+def strength(judge: Selection, cell_type: str, edge: int, supernet: str, progress: Progress) -> Record:
     """Of every operation of an edge softmax(α), how the supernet does without it (Sec. 4.1), and its strength, the
     discretisation accuracy at convergence (Sec. 3.1); and how the order of the first two agrees with the last."""
-    space = judge.supernet.space
+    judge.progress, space = progress, judge.supernet.space
     candidates = [Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
     names = [space.operations[cell_type][edge][each.operation] for each in candidates]
     scores = {name: CRITERIA[name](judge, candidates) for name in ("magnitude", "perturbation", "discretization")}
@@ -501,14 +518,14 @@ def table1(args: Namespace) -> None:
     order = torch.randperm(len(trained.data.test), generator=torch.Generator().manual_seed(args.seed))
     test = trained.data.test.of(order, args.seed)
 
-    def accuracies(kind: str, network: nn.Module, pairs: list[list[Pair]], shuffle: int) -> Record:
+    def accuracies(kind: str, network: nn.Module, pairs: list[list[Pair]], shuffle: int, progress: Progress) -> Record:
         """Before any shuffle, which is number 0, or with one."""
         generator = random.Random(f"{args.seed} {kind} {shuffle}")
         with swapped([generator.choice(choices) for choices in pairs if choices] if shuffle else []):
-            usual = of_batch = evaluate(network, test, batch).accuracy
+            usual = of_batch = evaluate(network, test, batch, progress=progress).accuracy
             if network is not trained.supernet:
                 with batch_statistics(network):
-                    of_batch = evaluate(network, test, batch).accuracy
+                    of_batch = evaluate(network, test, batch, progress=progress).accuracy
         return {"network": kind, "shuffle": shuffle, "test_accuracy": usual, "with_batch_statistics": of_batch}
 
     measures = [partial(accuracies, *each, shuffle) for each in shuffled for shuffle in range(args.shuffles + 1)]
@@ -550,21 +567,22 @@ def stage_network(kind: str, training: RetrainSettings, trained: Trained, args: 
     """VGG or ResNet, trained on all the training images of the supernet's data, and where it is saved."""
     settings = {name: trained.settings[name] for name in ("dataset", "data", "limit", "image_size")}
     settings |= {"network": kind, "seed": args.seed, **asdict(training)}
-    run = runs.Run(args.save.with_suffix(f".{kind.lower()}.pt"), "network", settings, args.resume)
+    save = args.save.with_suffix(f".{kind.lower()}.pt")
     data, device = trained.data, next(trained.supernet.parameters()).device
     runs.seed_step(args.seed)
     network = Staged(kind, training.layers, training.channels, len(data.classes), data.channels).to(device)
     task = Retraining(network, training, data.train, data.test)
-    if run.finished:
-        runs.load_state(task, run.state, run.checkpoint)
-    else:
-        run.loop(
-            task,
-            "epoch",
-            lambda record: f"{kind}: test accuracy {record['test_accuracy']:.2f}%",
-            lambda figure, records: runs.draw_retraining(figure, records, kind),
-        )
-    return network, run.checkpoint
+    with runs.Run(save, "network", settings, args.resume, args.checkpoint_minutes) as run:
+        if run.finished:
+            runs.load_state(task, run.state, save)
+        else:
+            run.loop(
+                task,
+                "epoch",
+                lambda record: f"{kind}: test accuracy {record['test_accuracy']:.2f}%",
+                lambda figure, records: runs.draw_retraining(figure, records, kind),
+            )
+    return network, save
 
 
 # What the norms of VGG and ResNet take in evaluation; those of a supernet always take the statistics of the batch
@@ -635,7 +653,7 @@ def proposition(args: Namespace) -> None:
             print(f"| {name} | {found['skip_closer']} of {len(record[of])} edges | {numbers} |")
 
 
-def variances(trained: Trained, count: int) -> Record:
+def variances(trained: Trained, count: int, progress: Progress) -> Record:
     """Proposition 1 on every edge of a supernet and, as a control, of the same before any training."""
     images, device = trained.sample(count)[0], trained.valid.labels.device
     runs.seed_step(trained.settings["seed"])
@@ -751,7 +769,7 @@ def hessian(args: Namespace) -> None:
         print("\ntrain_search.py --keep-every N keeps more epochs")
 
 
-def curvature(trained: Trained, state: dict[str, Any], last: Record, args: Namespace) -> Record:
+def curvature(trained: Trained, state: dict[str, Any], last: Record, args: Namespace, progress: Progress) -> Record:
     """At one epoch, on a batch of clean validation images that is the same at every epoch (Zela et al., 2020, take a
     random one)."""
     trained.supernet.load_state_dict(state)
@@ -869,6 +887,7 @@ class Study:
     def __init__(self, folder: Path, jobs: int, threads: int | None):
         need_one_process()
         self.folder, self.jobs, self.failed = folder, jobs, False
+        self.children: list[subprocess.Popen] = []
         self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
         self.ledger = folder / "commands.json"
         try:
@@ -899,8 +918,10 @@ class Study:
                         self.done[running[each].name] = entry(running[each])
                         runs.write_json(self.ledger, self.done)
                         bar.update()
-            except BaseException:
+            except BaseException as error:
                 self.failed = True
+                for child in list(self.children) if isinstance(error, runs.Stopped) else ():
+                    child.terminate()
                 executor.shutdown(cancel_futures=True)
                 raise
 
@@ -911,13 +932,8 @@ class Study:
         bar.write(f"python {shlex.join(command)}", file=sys.stdout)
         script, *arguments = command
         how = ["--threads", str(self.threads), "--save", str(save), "--resume"]
-        ended = subprocess.run(
-            [sys.executable, str(HERE / script), *arguments, *how],
-            stdout=subprocess.PIPE,
-            stderr=None if self.jobs == 1 else subprocess.PIPE,  # several at a time would write over one another
-            text=True,
-            check=False,
-        )
+        errors = None if self.jobs == 1 else subprocess.PIPE  # several at a time would write over one another
+        ended = run_script([script, *arguments, *how], self.children, stdout=subprocess.PIPE, stderr=errors)
         if ended.returncode:
             self.failed = True
             said = [line for line in (ended.stderr or "").splitlines() if ": error: " in line]
@@ -1397,7 +1413,7 @@ def add_figure_options(parser: ArgumentParser, name: str, several: bool = True) 
     parser.add_argument("--dataset", metavar="NAME|FOLDER", help="that of the search by default")
     parser.add_argument("--data", metavar="DIR", type=Path, help="where the named data sets lie")
     parser.add_argument("--seed", type=runs.whole(0), default=0, metavar="N", help="of what is drawn at random")
-    parser.add_argument("--resume", action="store_true", help="go on where the run that wrote the result stopped")
+    runs.add_resume_options(parser)
     add_picture_option(parser, name)
     runs.add_machine_options(parser)
 
@@ -1432,7 +1448,7 @@ def fig3_options(parser: ArgumentParser) -> None:
 
 
 def table1_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--shuffles", type=runs.whole(1), default=10, metavar="N", help="10 by default")
+    parser.add_argument("--shuffles", type=runs.whole(1, 10**5), default=10, metavar="N", help="10 by default")
     for name, least, of in (("--epochs", 1, ""), ("--layers", 3, " in each stage"), ("--channels", 1, "")):
         parser.add_argument(name, type=runs.whole(least), metavar="N", help=f"of VGG and ResNet{of}")
     add_figure_options(parser, "table1", several=False)
@@ -1540,7 +1556,7 @@ def run(argv: Sequence[str] | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return runs.command("analyze.py", run, argv, again="the same command, with --resume where it has that,")
+    return runs.command("analyze.py", run, argv)
 
 
 if __name__ == "__main__":

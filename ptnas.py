@@ -51,8 +51,12 @@ class Data(Protocol):
     def __len__(self) -> int:
         """All images, not this process's."""
 
-    def batches(self, size: int, epoch: int) -> Iterator[Batch]:
-        """Shuffled, augmented batches; what is drawn depends on the seed of the data, on `epoch` and on the process."""
+    def count(self, size: int) -> int:
+        """How many batches these are, all, not this process's."""
+
+    def batches(self, size: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Shuffled, augmented batches, from number `start` on; what is drawn depends on the seed of the data, on
+        `epoch` and on the process."""
 
     def clean(self, size: int) -> Iterator[Batch]:
         """Every image once, of several processes in one of them, unchanged, in the same order every time."""
@@ -680,11 +684,15 @@ class Supernet(nn.Module):
 
     def set_extra_state(self, state: dict[str, list]) -> None:
         for cell_type, rows in self.presence.items():
-            if len(state[cell_type]) != len(rows):
-                raise ValueError(f"presence of {len(state[cell_type])} edges for a cell of {len(rows)}")
-            self.presence[cell_type] = [
-                Presence(tuple(operations), decided) for operations, decided in state[cell_type]
-            ]
+            read = [Presence(tuple(operations), decided) for operations, decided in state[cell_type]]
+            count = self.alpha[cell_type].shape[1]
+            whole = tuple(range(count))
+            if len(read) != len(rows) or not all(
+                len(operations) < 2 and set(operations) <= {*whole} if decided else operations == whole
+                for operations, decided in read
+            ):
+                raise ValueError(f"presence {read} of the {cell_type} cell")
+            self.presence[cell_type] = read
 
 
 # ==== Measuring =====================================================================================================
@@ -707,6 +715,7 @@ class Meter:
     """Sums over batches, which stay on the device until they are read back, all at once."""
 
     def __init__(self):
+        self.earlier: list[tuple[float, ...]] = []  # rows that were read back before
         self.sums: list[Tensor] = []  # of each batch
         self.counts: list[int] = []
 
@@ -717,11 +726,20 @@ class Meter:
         self.sums.append(torch.stack([(ranks < 1).sum(), loss, (ranks < 5).sum()]))
         self.counts.append(len(labels))
 
+    def rows(self) -> list[tuple[float, ...]]:
+        """Of every batch how many were right, the sum of the losses, how many were right among five, and how many there
+        were. Raises FloatingPointError if a loss is not finite."""
+        sums = torch.stack(self.sums).tolist() if self.sums else []
+        rows = [*self.earlier, *((*each, count) for each, count in zip(sums, self.counts, strict=True))]
+        for number, (_, loss, _, count) in enumerate(rows, start=1):
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss became {loss / count} in batch {number}")
+        return rows
+
     def read(self, top5: bool = False) -> Measurement:
         """Of the batches of all processes; the sums are exact, so that it does not matter who added which. Raises
-        ValueError if nothing was added."""
-        sums = torch.stack(self.sums).tolist() if self.sums else []
-        rows = gathered([(*each, count) for each, count in zip(sums, self.counts, strict=True)])
+        ValueError if nothing was added, FloatingPointError if a loss is not finite."""
+        rows = gathered(self.rows())
         if not rows:
             raise ValueError("nothing was measured")
         *columns, count = map(math.fsum, zip(*rows, strict=True))
@@ -730,32 +748,193 @@ class Meter:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Data, batch_size: int, top5: bool = False, passes: int = 1) -> Measurement:
+def evaluate(
+    model: nn.Module, data: Data, batch_size: int, top5: bool = False, passes: int = 1, progress: Progress | None = None
+) -> Measurement:
     """Accuracy and loss on the clean images, always in the same batches, for `Supernet` and `Network`. Several passes
     average over what `noise` draws."""
-    meter = Meter()
-    for batch, (images, labels) in _clean(data, batch_size, passes):
+    meter, progress = Meter(), progress or Progress()
+    for batch, (images, labels) in progress.each(partial(_clean, data, batch_size, passes), meter, even=False):
         meter.add(model(images, batch=batch), labels)
     return meter.read(top5)
 
 
 def evaluate_without(
-    supernet: Supernet, candidates: Sequence[Candidate], data: Data, batch_size: int, passes: int = 1
+    supernet: Supernet,
+    candidates: Sequence[Candidate],
+    data: Data,
+    batch_size: int,
+    passes: int = 1,
+    progress: Progress | None = None,
 ) -> list[Measurement]:
     """What `evaluate` says with each of the candidates, all of one cell type, masked in its turn, in one pass over the
     data for all of them."""
-    meters = [Meter() for _ in candidates]
-    for batch, (images, labels) in _clean(data, batch_size, passes):
+    meters, progress = [Meter() for _ in candidates], progress or Progress()
+    for batch, (images, labels) in progress.each(partial(_clean, data, batch_size, passes), *meters, even=False):
         for meter, logits in zip(meters, supernet.without(candidates, images, batch), strict=True):
             meter.add(logits, labels)
     return [meter.read() for meter in meters]
 
 
-def _clean(data: Data, batch_size: int, passes: int) -> Iterator[tuple[int, Batch]]:
-    """The batches of this process with their numbers among those of all."""
-    (rank, step), count = data.share, math.ceil(len(data) / batch_size)
-    for number in range(passes):
-        yield from zip(itertools.count(number * count + rank, step), data.clean(batch_size))
+def _clean(data: Data, batch_size: int, passes: int, start: int) -> Iterator[tuple[int, Batch]]:
+    """The batches of this process with their numbers among those of all, but for the first `start`."""
+    (rank, step), count = data.share, data.count(batch_size)
+    every = (
+        each
+        for number in range(passes)
+        for each in zip(itertools.count(number * count + rank, step), data.clean(batch_size))
+    )
+    return itertools.islice(every, start, None)
+
+
+# ==== Steps, and how a run stops inside of one and goes on ==========================================================
+
+
+class Stateful:
+    """What has a state: of the attributes named in `state` those that have a state of their own give that, the others
+    are taken as they are."""
+
+    state: tuple[str, ...]
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = {name: getattr(self, name) for name in self.state}
+        return {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises an error of one of many kinds if the state does not fit."""
+        for name in self.state:
+            part = getattr(self, name)
+            if isinstance(part, torch.optim.Optimizer):
+                _load_moments(part, state[name]["state"])
+            elif hasattr(part, "load_state_dict"):
+                part.load_state_dict(state[name])
+            elif part is not None and type(state[name]) is not type(part):
+                raise ValueError(f"{name} is {state[name]!r}")
+            else:
+                setattr(self, name, state[name])
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, Any]]) -> None:
+    """Learning rate and the like stay those of the settings. Raises ValueError if the moments do not fit."""
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    adam = {"step", "exp_avg", "exp_avg_sq"}
+    names = adam if isinstance(optimizer, torch.optim.Adam) else {"momentum_buffer"}
+    for parameter, each in optimizer.state.items():
+        shapes = [value.shape for value in each.values() if value is not None and value.ndim]
+        if set(each) != names or any(shape != parameter.shape for shape in shapes):
+            raise ValueError("moments of an optimiser for other parameters")
+
+
+@dataclass
+class Part:
+    """Of a step: a loop with what it has measured, or a computation with what it has returned."""
+
+    over: bool = False
+    turns: int = 0  # of a loop, that are over
+    rows: list[list[tuple[float, ...]]] | None = None  # of the meters of a loop, when it was stopped
+    meters: Sequence[Meter] = ()
+    value: Any = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of several processes, the rows of all."""
+        rows = [gathered(meter.rows()) for meter in self.meters] or self.rows
+        return {"over": self.over, "turns": self.turns, "rows": rows, "value": self.value}
+
+
+class Progress:
+    """How far the step in hand has come, as the parts that it has gone through.
+
+    A step that is begun again with this state passes over what is done: its loops go on after the turns that are over,
+    and finished computations return what they returned. So a step may change things only in the turns of its loops and
+    at the end of such computations, and what it counts besides only at its own end.
+
+    `pause(saves)` is called wherever the run may stop, and save its state if `saves`: after every turn and every
+    computation.
+    """
+
+    def __init__(self, pause: Callable[..., None] = lambda saves=True: None):
+        self.pause = pause
+        self.parts: list[Part] = []
+        self.at = 0
+
+    def rewind(self) -> None:
+        """The step begins, or begins again."""
+        self.at = 0
+
+    def clear(self) -> None:
+        """The step is over."""
+        self.parts.clear()
+        self.at = 0
+
+    def each(self, items: Callable[[int], Iterable], *meters: Meter, even: bool = True) -> Iterator:
+        """Go through what `items` gives from a number on, that of the turns that are over, measuring with these
+        meters. even: whether every process takes as many turns; of several, those that do not cannot meet to stop."""
+        part = self._next()
+        for meter, rows in zip(meters, part.rows or (), strict=False):
+            meter.earlier = rows
+        part.meters = meters
+        if part.over:
+            return
+        for item in items(part.turns):
+            yield item
+            part.turns += 1
+            if even or processes() == 1:
+                self.pause()
+        part.over = True
+
+    def part(self, function: Callable[[], Any]) -> Any:
+        """What the function returns, in plain containers and numbers."""
+        part, inside = self._next(), self.at
+        if not part.over:
+            part.value = function()
+            part.over = True
+            del self.parts[inside:]
+            self.at = inside
+            self.pause()
+        return part.value
+
+    def _next(self) -> Part:
+        if self.at == len(self.parts):
+            self.parts.append(Part())
+        self.at += 1
+        return self.parts[self.at - 1]
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        self.clear()
+        for part in state:
+            self.parts.append(Part(part["over"], part["turns"], part["rows"], value=part["value"]))
+            if part["rows"] and processes() > 1 and dist.get_rank():  # those of all are with the first
+                self.parts[-1].rows = [[] for _ in part["rows"]]
+
+
+class Steps(Stateful):
+    """A task that takes one step after another, and can be stopped inside of one."""
+
+    state: tuple[str, ...] = ("done", "progress")
+
+    def __init__(self, total: int):
+        self.done, self.total, self.progress = 0, total, Progress()
+
+    def step(self) -> dict[str, Any]:
+        """Returns a record of the step."""
+        self.progress.rewind()
+        record = self._step()
+        self.progress.clear()
+        self.done += 1
+        return record
+
+    def _step(self) -> dict[str, Any]:
+        """The next step, which is number `done`, from 0; what it changes, `Progress` says."""
+        raise NotImplementedError
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if not 0 <= self.done <= self.total:
+            raise ValueError(f"{self.done} of {self.total} steps are done")
 
 
 # ==== Sec. 2: bilevel optimisation of the supernet; Sec. 6.3: fixed α ===============================================
@@ -799,25 +978,6 @@ class SearchSettings:
         return Supernet(space, self.layers, self.channels, classes, image_channels, self.alpha == "fixed")
 
 
-class Stateful:
-    """What has a state: of the attributes named in `state` those that have a state of their own give that, the others
-    are taken as they are."""
-
-    state: tuple[str, ...]
-
-    def state_dict(self) -> dict[str, Any]:
-        parts = {name: getattr(self, name) for name in self.state}
-        return {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in parts.items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in self.state:
-            part = getattr(self, name)
-            if hasattr(part, "load_state_dict"):
-                part.load_state_dict(state[name])
-            else:
-                setattr(self, name, state[name])
-
-
 class Bilevel(Stateful):
     """The two alternating steps: α on a validation batch, then w on a training batch (Liu et al., 2019)."""
 
@@ -836,16 +996,28 @@ class Bilevel(Stateful):
         self.batch_size = settings.batch_size
         self.steps = 0
 
-    def set_lr(self, lr: float) -> None:
+    @property
+    def lr(self) -> float:
+        """The learning rate of w."""
+        return self.w_optimizer.param_groups[0]["lr"]
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
         self.w_optimizer.param_groups[0]["lr"] = lr
 
-    def epoch(self, train: Data, valid: Data, epoch: int) -> Measurement:
+    def epoch(self, train: Data, valid: Data, epoch: int, progress: Progress | None = None) -> Measurement:
         """One pass over the training half; returns what was measured on its way."""
-        meter = Meter()
-        validation = _endless(valid, self.batch_size, epoch)
-        for batch in train.batches(self.batch_size, epoch):
-            if self._alpha_matters():
-                self.alpha_step(batch, next(validation))
+        meter, progress = Meter(), progress or Progress()
+
+        def pairs(start: int) -> Iterator[tuple[Batch, Batch | None]]:
+            for_alpha = (
+                _endless(valid, self.batch_size, epoch, start) if self._alpha_matters() else itertools.repeat(None)
+            )
+            return zip(train.batches(self.batch_size, epoch, start), for_alpha, strict=False)
+
+        for batch, other in progress.each(pairs, meter):
+            if other is not None:
+                self.alpha_step(batch, other)
             meter.add(self.w_step(batch), batch[1])
             self.steps += 1
         return meter.read()
@@ -954,7 +1126,9 @@ def noise_scale(epoch: int, epochs: int) -> float:
     return 0.03 + 0.27 * epoch / epochs
 
 
-def _endless(data: Data, batch_size: int, epoch: int) -> Iterator[Batch]:
+def _endless(data: Data, batch_size: int, epoch: int, start: int) -> Iterator[Batch]:
+    """The batches of an epoch over and over, from number `start` on."""
+    yield from data.batches(batch_size, epoch, start % data.count(batch_size))
     while True:
         yield from data.batches(batch_size, epoch)
 
@@ -964,27 +1138,31 @@ def cosine(start: float, end: float, done: int, total: int) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done / total)) / 2
 
 
-class Search(Stateful):
+class Search(Steps):
     """Training of a supernet, one epoch per `step`."""
 
-    state = ("bilevel", "done")
+    state = (*Steps.state, "bilevel")
 
     def __init__(self, supernet: Supernet, settings: SearchSettings, train: Data, valid: Data):
+        super().__init__(settings.epochs)
         self.supernet, self.settings, self.train, self.valid = supernet, settings, train, valid
         self.bilevel = Bilevel(supernet, settings, settings.lr)
-        self.done, self.total = 0, settings.epochs
 
-    def step(self) -> dict[str, Any]:
+    @property
+    def lr(self) -> float:
+        """The learning rate of w now."""
+        return self.bilevel.lr
+
+    def _step(self) -> dict[str, Any]:
         """One epoch. Returns its record: learning rate, accuracies in percent, losses, the gap of Fig. 3, softmax(α)
         as (edges, operations) per cell type."""
         lr = cosine(self.settings.lr, min(self.settings.lr_min, self.settings.lr), self.done, self.total)
-        self.bilevel.set_lr(lr)
+        self.bilevel.lr = lr
         self.bilevel.scale = noise_scale(self.done, self.total)
-        train = self.bilevel.epoch(self.train, self.valid, self.done)
-        valid = evaluate(self.supernet, self.valid, self.settings.eval_batch_size)
-        self.done += 1
+        train = self.bilevel.epoch(self.train, self.valid, self.done, self.progress)
+        valid = evaluate(self.supernet, self.valid, self.settings.eval_batch_size, progress=self.progress)
         return {
-            "epoch": self.done,
+            "epoch": self.done + 1,
             "lr": lr,
             **named("train", train),
             **named("valid", valid),
@@ -1343,22 +1521,23 @@ class SelectionSettings:
     criterion: str = "perturbation"  # of CRITERIA
     metric: str = "accuracy"  # or "loss": what `perturbation` and `discretization` compare
     tune_epochs: int = 5  # after every round
-    tune: str = "fixed"  # or "converge": no further, once the supernet is as good as before the round
+    tune: str = "fixed"  # or "converge": no further, once the supernet has converged again
     noise_passes: int = 1  # over the validation images in every measurement, where the space has `noise`
     seed: int = 0  # of the order of edges and nodes
 
 
-class Selection(Stateful):
+class Selection(Steps):
     """From a trained supernet to a genotype, one round per `step`.
 
     A round decides a random undecided edge of each cell type, then tunes the supernet. When all edges are decided, a
     round decides a random node of each cell type: of more than two input edges, the two that hurt most when removed
     remain. SGD restarts at a tenth of the search's learning rate and stays there; α is trained on unless it is fixed.
     Tuning takes a fixed number of epochs, as in the paper's experiments, or as many of them as it takes until the
-    supernet "converges again" (A.3): until its validation accuracy, or loss, is what it was before the round.
+    supernet "converges again" (A.3): until its validation accuracy is that of the supernet before the selection, up to
+    its standard error, or an epoch has not made it better.
     """
 
-    state = ("bilevel", "done", "tuned", "decisions", "before")
+    state = (*Steps.state, "bilevel", "tuned", "decisions", "accuracy")
 
     def __init__(
         self, supernet: Supernet, search: SearchSettings, settings: SelectionSettings, train: Data, valid: Data,
@@ -1370,10 +1549,10 @@ class Selection(Stateful):
         self.scale = noise_scale((trained or search.epochs) - 1, search.epochs)
         self.bilevel = Bilevel(supernet, search, search.lr / 10, self.scale)
         self.rounds = self._rounds()
-        self.done, self.total = 0, len(self.rounds)
+        super().__init__(len(self.rounds))
         self.tuned = search.epochs  # epochs of training data used so far: tuning continues where the search ended
         self.decisions: list[dict[str, Any]] = []
-        self.before: tuple | None = None  # how the supernet did when the last round was over
+        self.accuracy: float | None = None  # in percent, of the supernet before the selection, where it matters
 
     def _rounds(self) -> list[list[Callable[[], dict[str, Any]]]]:
         """What is to be decided, in the order of the rounds."""
@@ -1394,35 +1573,42 @@ class Selection(Stateful):
         space = self.supernet.space
         return [node for node in space.nodes if len(self.supernet.inputs(cell_type, node)) > space.keeps(node)]
 
-    def step(self) -> dict[str, Any]:
+    @property
+    def lr(self) -> float:
+        """The learning rate of w."""
+        return self.bilevel.lr
+
+    def _step(self) -> dict[str, Any]:
         """One round. Returns its record: the decisions with the scores behind them, validation accuracy in percent and
         loss after discretising, and again after tuning (the trajectory of Fig. 6)."""
-        if self.settings.tune == "converge" and self.before is None:
-            self.before = tuple(self.measure())
-        decisions = [decide() for decide in self.rounds[self.done]]
-        self.decisions += decisions
-        discretised = now = self.measure()
+        converges, goal = self.settings.tune == "converge", self.accuracy
+        if converges and goal is None:
+            goal = self.measure().accuracy
+        decisions = [self.progress.part(decide) for decide in self.rounds[self.done]]
+        reached = [self.measure()]
         epochs = 0
-        while epochs < self.settings.tune_epochs and not self._recovered(now):
-            self.bilevel.epoch(self.train, self.valid, self.tuned)
-            epochs, self.tuned = epochs + 1, self.tuned + 1
-            if self.settings.tune == "converge" or epochs == self.settings.tune_epochs:
-                now = self.measure()
-        self.done, self.before = self.done + 1, tuple(now)
+        while epochs < self.settings.tune_epochs and not (converges and self._converged(reached, goal)):
+            self.bilevel.epoch(self.train, self.valid, self.tuned + epochs, self.progress)
+            epochs += 1
+            if converges or epochs == self.settings.tune_epochs:
+                reached.append(self.measure())
+        self.decisions += decisions
+        self.tuned += epochs
+        self.accuracy = goal
         return {
-            "round": self.done,
+            "round": self.done + 1,
             "decisions": decisions,
             "tuned_epochs": epochs,
-            **named("discretised", discretised),
-            **named("valid", now),
+            **named("discretised", reached[0]),
+            **named("valid", reached[-1]),
         }
 
-    def _recovered(self, now: Measurement) -> bool:
-        """Whether tuning has converged again (A.3): the supernet is as good as before the round."""
-        if self.settings.tune == "fixed":
-            return False
-        before = Measurement(*self.before)
-        return now.loss <= before.loss if self.metric == "loss" else now.accuracy >= before.accuracy
+    def _converged(self, reached: Sequence[Measurement], goal: float) -> bool:
+        """Whether tuning, which has reached this after the decisions and after every epoch, has converged again."""
+        share = goal / 100
+        deviation = 100 * math.sqrt(share * (1 - share) / len(self.valid))
+        *earlier, now = (each.accuracy for each in reached)
+        return now >= goal - deviation or (earlier != [] and now <= earlier[-1])
 
     def _decide_node(self, cell_type: str, node: int) -> dict[str, Any]:
         """Algorithm 2, topology: the two input edges of a node whose removal hurts most; of equals, the first."""
@@ -1439,13 +1625,18 @@ class Selection(Stateful):
             "scores": {str(source): score.measured for source, score in zip(sources, scores, strict=True)},
         }
 
-    def measure(self, supernet: Supernet | None = None) -> Measurement:
-        """How the supernet, or another one, does on the validation images."""
-        return evaluate(supernet or self.supernet, self.valid, self.search.eval_batch_size, passes=self._passes)
+    def measure(self) -> Measurement:
+        """How the supernet does on the validation images."""
+        return self._measure(self.supernet, self.progress)
+
+    def _measure(self, supernet: Supernet, progress: Progress) -> Measurement:
+        size = self.search.eval_batch_size
+        return evaluate(supernet, self.valid, size, passes=self._passes, progress=progress)
 
     def measure_without(self, candidates: Sequence[Candidate]) -> list[Measurement]:
         """How it does without each of the candidates."""
-        return evaluate_without(self.supernet, candidates, self.valid, self.search.eval_batch_size, self._passes)
+        size = self.search.eval_batch_size
+        return evaluate_without(self.supernet, candidates, self.valid, size, self._passes, self.progress)
 
     @property
     def _passes(self) -> int:
@@ -1454,12 +1645,18 @@ class Selection(Stateful):
     def measure_tuned(self, supernet: Supernet) -> Measurement:
         """How `supernet`, a copy that may be changed, does after all epochs of tuning. All copies see the same batches
         and noise."""
-        bilevel = Bilevel(supernet, self.search, self.search.lr / 10, self.scale)
-        device = next(supernet.parameters()).device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for epoch in range(self.settings.tune_epochs):
-                bilevel.epoch(self.train, self.valid, self.tuned + epoch)
-        return self.measure(supernet)
+
+        def tune_and_measure() -> tuple:
+            # A run that stops here begins again with this copy, which is not part of its state.
+            progress = Progress(partial(self.progress.pause, saves=False))
+            bilevel = Bilevel(supernet, self.search, self.search.lr / 10, self.scale)
+            device = next(supernet.parameters()).device
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                for epoch in range(self.settings.tune_epochs):
+                    bilevel.epoch(self.train, self.valid, self.tuned + epoch, progress)
+            return tuple(self._measure(supernet, progress))
+
+        return Measurement(*self.progress.part(tune_and_measure))
 
 
 # ==== SGAS: decide during the search (Li et al., 2020; A.1.3) =======================================================
@@ -1485,19 +1682,19 @@ class Sgas(Search):
         self.schedule = [max(epochs, 1) for epochs in steps]  # after how many epochs each round is
         self.decisions: list[dict[str, Any]] = []
 
-    def rounds_due(self) -> int:
-        """The rounds that are due after the epochs that were done."""
-        return sum(epochs <= self.done for epochs in self.schedule)
+    def rounds_due(self, done: int) -> int:
+        """The rounds that are due after so many epochs."""
+        return sum(epochs <= done for epochs in self.schedule)
 
-    def step(self) -> dict[str, Any]:
+    def _step(self) -> dict[str, Any]:
         """One epoch and the rounds that are due after it. Returns its record, with the decisions."""
-        taken = self.rounds_due()
+        taken = self.rounds_due(self.done)
         self.bilevel.batch_size = self.settings.batch_size + taken * self.settings.sgas_batch_growth
-        record = super().step()
+        record = super()._step()
         decisions = []
-        for _ in range(taken, self.rounds_due()):
+        for _ in range(taken, self.rounds_due(self.done + 1)):
             for cell_type in self.supernet.space.cell_types:
-                decisions += self._decide(cell_type)
+                decisions += self.progress.part(partial(self._decide, cell_type))
         self.decisions += decisions
         return record | {"decisions": decisions}
 
@@ -1520,7 +1717,8 @@ class Sgas(Search):
 
     def measure_without(self, candidates: Sequence[Candidate]) -> list[Measurement]:
         """How the supernet does without each of the candidates on the validation images, in one pass over them."""
-        return evaluate_without(self.supernet, candidates, self.valid, self.settings.eval_batch_size)
+        size = self.settings.eval_batch_size
+        return evaluate_without(self.supernet, candidates, self.valid, size, progress=self.progress)
 
 
 @torch.no_grad()
@@ -1679,12 +1877,13 @@ class RetrainSettings:
     label_smoothing: float = 0.0
 
 
-class Retraining(Stateful):
+class Retraining(Steps):
     """Training of a discrete network from scratch, one epoch per `step`. Drop-path draws from the global generator."""
 
-    state = ("network", "optimizer", "done", "steps")
+    state = (*Steps.state, "network", "optimizer", "steps")
 
     def __init__(self, network: Network, settings: RetrainSettings, train: Data, test: Data):
+        super().__init__(settings.epochs)
         self.network, self.settings, self.train, self.test = network, settings, train, test
         self.optimizer = torch.optim.SGD(
             network.parameters(),
@@ -1694,10 +1893,14 @@ class Retraining(Stateful):
             nesterov=settings.nesterov,
             fused=True,
         )
-        self.done, self.total = 0, settings.epochs
         self.steps = 0
 
-    def step(self) -> dict[str, Any]:
+    @property
+    def lr(self) -> float:
+        """The learning rate now."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def _step(self) -> dict[str, Any]:
         """One epoch. Returns its record: learning rate, accuracies and test errors in percent, losses."""
         settings = self.settings
         exponential = settings.decay == "exponential"
@@ -1705,10 +1908,10 @@ class Retraining(Stateful):
         self.optimizer.param_groups[0]["lr"] = lr
         train = self._epoch(settings.drop_path * self.done / self.total)
         imagenet = settings.form == "imagenet"
-        test = evaluate(self.network.eval(), self.test, settings.eval_batch_size, top5=imagenet)
-        self.done += 1
+        size = settings.eval_batch_size
+        test = evaluate(self.network.eval(), self.test, size, top5=imagenet, progress=self.progress)
         record = {
-            "epoch": self.done,
+            "epoch": self.done + 1,
             "lr": lr,
             **named("train", train),
             **named("test", test),
@@ -1719,7 +1922,8 @@ class Retraining(Stateful):
     def _epoch(self, drop_path: float) -> Measurement:
         settings, meter = self.settings, Meter()
         self.network.train()
-        for images, labels in self.train.batches(settings.batch_size, self.done):
+        statistics = [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]  # running ones
+        for images, labels in self.progress.each(partial(self.train.batches, settings.batch_size, self.done), meter):
             logits, auxiliary = self.network(images, batch=self.steps, drop_path=drop_path)
             loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
             if auxiliary is not None:
@@ -1727,10 +1931,9 @@ class Retraining(Stateful):
                 loss = loss + settings.auxiliary * smoothed
             self.optimizer.zero_grad()
             loss.backward()
-            average(parameter.grad for parameter in self.network.parameters())
+            average(itertools.chain((parameter.grad for parameter in self.network.parameters()), statistics))
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
             self.optimizer.step()
             meter.add(logits, labels)
             self.steps += 1
-        average(buffer for buffer in self.network.buffers() if buffer.is_floating_point())  # running statistics
         return meter.read()

@@ -72,9 +72,9 @@ def run(argv: Sequence[str] | None) -> None:
         summarise(genotype, how, dataset, image_size)
         return
     device = runs.set_up(args)
-    result = runs.Run(args.save, "network", settings, args.resume)
-    if not result.finished:
-        train(result, genotype, origin, how, args, device)
+    with runs.Run(args.save, "network", settings, args.resume, args.checkpoint_minutes) as result:
+        if not result.finished:
+            train(result, genotype, origin, how, args, device)
     last = result.records[-1]
     top5 = f" (top-5 {last['test_error_top5']:.2f}%)" if "test_error_top5" in last else ""
     print(f"network {args.save}: {how.epochs} epochs, test error {last['test_error']:.2f}%{top5}")

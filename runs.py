@@ -2,8 +2,9 @@
 
 A run is a loop around a task that takes one step at a time (`Search`, `Selection`, `Retraining`). After every step its
 state is written to a checkpoint, its record is appended to a log and its picture is redrawn, all of one name:
-`supernet.pt`, `supernet.jsonl`, `supernet.png`. Everything random depends on the seed, on how many steps were done and,
-of several processes, on which it is, so a resumed run draws what an uninterrupted one would have drawn.
+`supernet.pt`, `supernet.jsonl`, `supernet.png`; long steps are saved inside, too. Everything random depends on the
+seed, on how many steps were done and, of several processes, on which it is, and what was drawn inside a step is saved
+with it: a resumed run draws what an uninterrupted one would have drawn.
 """
 
 from __future__ import annotations
@@ -14,20 +15,28 @@ import copy
 import csv
 import ctypes
 import hashlib
+import io
 import itertools
 import json
 import math
 import os
 import pickle
 import re
+import shlex
+import shutil
+import signal
+import socket
+import struct
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TextIO
 
 import numpy as np
 import torch
@@ -45,11 +54,26 @@ from tqdm import tqdm
 
 from genotypes import PUBLISHED, SPACES, Arch, DiscreteCell, Genotype, Space, is_convolution
 
-SCHEMA = 1  # of checkpoints and of genotype.json
+try:
+    import fcntl
+except ImportError:  # on Windows, where two runs can write to one file
+    fcntl = None
+
+SCHEMA = 1  # of genotype.json
+CHECKPOINT_SCHEMA = 2
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # twice as large is an error
 
 
 class UserError(Exception):
     """Something that the user can put right; shown as one line."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ends the run. saved: where its state was whole and is saved, if that is so."""
+
+    def __init__(self, number: int, saved: Path | None = None):
+        super().__init__(number)
+        self.number, self.saved = number, saved
 
 
 # ============================================================================================================
@@ -155,12 +179,13 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (--help lists all options)")
 
 
-def whole(least: int) -> Callable[[str], int]:
+def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     def parse(text: str) -> int:
         with contextlib.suppress(ValueError):
-            if least <= int(text) < 2**31:
+            if least <= int(text) <= most:
                 return int(text)
-        raise argparse.ArgumentTypeError(f"a whole number of at least {least} is needed, not {text!r}")
+        limit = f" and at most {most}" if most < 2**31 - 1 else ""
+        raise argparse.ArgumentTypeError(f"a whole number of at least {least}{limit} is needed, not {text!r}")
 
     return parse
 
@@ -175,7 +200,8 @@ def positive(text: str) -> float:
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """What a command computes on."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-    parser.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads")
+    parser.add_argument("--threads", type=whole(1, 1024), metavar="N", help="CPU threads")
+    parser.add_argument("--deterministic", action="store_true", help="on a GPU: the same bits every time, but slower")
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -196,39 +222,108 @@ def add_run_options(parser: argparse.ArgumentParser, save: str, compiles: bool =
     if compiles:
         parser.add_argument("--compile", action="store_true", help="compile the cells; slow to start")
     parser.add_argument("--seed", type=whole(0), default=0)
-    parser.add_argument("--workers", type=whole(0), metavar="N", help="that read image files, for each process")
+    parser.add_argument("--workers", type=whole(0, 256), metavar="N", help="that read image files, for each process")
     parser.add_argument("--save", type=Path, default=Path(save), metavar="FILE", help=f"result, {save} by default")
+    add_resume_options(parser)
+
+
+def add_resume_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on where the run that wrote the result stopped")
+    parser.add_argument(
+        "--checkpoint-minutes", type=positive, default=10.0, metavar="X", help="save inside longer steps too; 10"
+    )
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
     """The options that override a preset of the search or of the retraining."""
-    parser.add_argument("--batch-size", type=whole(1), metavar="N", help="of all processes together")
-    for name in ("--epochs", "--channels", "--layers"):
-        parser.add_argument(name, type=whole(1), metavar="N")
-    parser.add_argument("--image-size", type=whole(8), metavar="S", help="side in pixels")
+    parser.add_argument("--batch-size", type=whole(2), metavar="N", help="of all processes together")
+    for name, most in (("--epochs", 10**6), ("--channels", 4096), ("--layers", 1000)):
+        parser.add_argument(name, type=whole(1, most), metavar="N")
+    parser.add_argument("--image-size", type=whole(8, 4096), metavar="S", help="side in pixels")
     parser.add_argument("--limit", type=whole(8), metavar="N", help="use a random N of the training images")
     parser.add_argument("--lr", type=positive, metavar="X", help="learning rate of the weights")
 
 
-def command(
-    script: str, main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None, again: str = "--resume"
-) -> int:
-    """Run a command; what the user can put right becomes one line on stderr, as does how to go on after an
-    interruption. Returns the exit status."""
+def command(script: str, main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
+    """Run a command; what the user can put right becomes one line on stderr, as does how to go on after a signal.
+    Returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):  # file names need not be text
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        with alone_or_together():
+        with SIGNALS.handled(), alone_or_together():
             main(argv)
     except UserError as error:
         # A loader process wraps the message in its traceback, of which it is the last line.
-        message = str(error).strip().splitlines()[-1].removeprefix("runs.UserError: ")
-        where = "" if speaks() else f"process {os.environ['RANK']}: "
-        print(f"{script}: error: {where}{message}", file=sys.stderr)
+        complain(script, str(error).strip().splitlines()[-1].removeprefix("runs.UserError: "))
         return 2
-    except KeyboardInterrupt:
-        note(f"{script}: interrupted; {again} goes on after the last completed step")
-        return 130
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        reason = str(error).strip().splitlines() or ["no memory is left"]
+        complain(script, f"{reason[0]} (smaller: --batch-size, --channels, --low-memory)")
+        return 2
+    except Stopped as stop:
+        arguments = [*(sys.argv[1:] if argv is None else argv)]
+        if stop.saved and "--resume" not in arguments:
+            arguments.append("--resume")
+        saved = f", its state is in {stop.saved}" if stop.saved else ""
+        name = signal.Signals(stop.number).name
+        note(f"{script}: stopped by {name}{saved}; to go on: {shlex.join([script, *map(str, arguments)])}")
+        return 128 + stop.number
     return 0
+
+
+def complain(script: str, message: str) -> None:
+    where = "" if speaks() else f"process {os.environ['RANK']}: "
+    print(f"{script}: error: {where}{message}", file=sys.stderr)
+
+
+class Signals:
+    """SIGINT and SIGTERM, which raise Stopped. While a run takes its steps the first of them is only `seen`, and the
+    run stops where its state is whole; one that comes a while later stops it at once."""
+
+    def __init__(self):
+        self.seen: int | None = None
+        self.when = 0.0
+        self.waits = False
+        self.process: int | None = None
+
+    @contextlib.contextmanager
+    def handled(self) -> Iterator[None]:
+        """In which a command runs."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self.seen, self.waits, self.process = None, False, os.getpid()
+        before = {number: signal.signal(number, self._arrived) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """In which a run takes its steps."""
+        self.waits = True
+        try:
+            yield
+        finally:
+            self.waits = False
+
+    def _arrived(self, number: int, _: Any) -> None:
+        if os.getpid() != self.process:  # that of a loader, which ends with this one
+            return
+        if not self.waits:
+            raise Stopped(number)
+        if not self.seen:
+            self.seen, self.when = number, time.monotonic()
+            if speaks():  # not by `print`, which this may have interrupted
+                os.write(2, b"\nfinishing the step before stopping; another signal stops at once\n")
+        elif time.monotonic() - self.when > 2:  # a batch system and a command that started this one may both send it
+            raise Stopped(number)
+
+
+SIGNALS = Signals()
 
 
 def set_up(args: argparse.Namespace) -> torch.device:
@@ -247,7 +342,10 @@ def set_up(args: argparse.Namespace) -> torch.device:
             raise UserError(f"{os.environ['LOCAL_WORLD_SIZE']} processes here, and {torch.cuda.device_count()} GPUs")
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")  # TF32, which convolutions use anyway
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = not args.deterministic
+    if args.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
+    torch.use_deterministic_algorithms(args.deterministic, warn_only=True)
     join(device)
     return device
 
@@ -283,8 +381,27 @@ def mix(*numbers: int) -> int:
 
 
 def place(device: torch.device) -> dict[str, Any]:
-    """Where a run computes."""
-    return {"device": device.type, "processes": process()[1]}
+    """Where a run computes, and whether with the same bits every time."""
+    found = {"device": device.type, "processes": process()[1]}
+    return found | ({"deterministic": True} if torch.are_deterministic_algorithms_enabled() else {})
+
+
+def random_state() -> list[Tensor]:
+    """Of torch's global generators, on the CPU and on the device."""
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_initialized():
+        states.append(torch.cuda.get_rng_state())
+    elif torch.backends.mps.is_available():
+        states.append(torch.mps.get_rng_state())
+    return states
+
+
+def set_random_state(states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1 and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(states[1])
+    elif len(states) > 1 and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(states[1])
 
 
 def announce(settings: dict[str, Any]) -> None:
@@ -429,14 +546,25 @@ class ImageFiles(Dataset):
 def decode(path: str, mode: str | None) -> Image.Image:
     """The image in a file, in this mode, or only its header if the mode is None. Raises UserError."""
     try:
+        if not Path(path).is_file():
+            raise OSError("it is no file")
         with Image.open(path) as file:
             if mode is None:
                 return file
+            image = file
             if file.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
-                return file.point(lambda value: value / 256).convert("L").convert(mode)
-            return file.convert(mode)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                image = file.point(lambda value: value / 256).convert("L")
+            return trimmed(image.convert(mode))
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read the image {path}: {error}") from None
+
+
+def trimmed(image: Image.Image, ratio: int = 16) -> Image.Image:
+    """The middle of an image with one side many times as long as the other, which is resized by its shorter one."""
+    width, height = image.size
+    short = ratio * min(width, height)
+    left, top = (max(0, (side - short) // 2) for side in (width, height))
+    return image.crop((left, top, left + min(width, short), top + min(height, short))) if left or top else image
 
 
 @dataclass(frozen=True)
@@ -463,7 +591,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def batches(self, size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def count(self, size: int) -> int:
+        """Batches of nearly equal size, at most `size`, of at least two images."""
+        return max(1, min(math.ceil(len(self) / size), len(self) // 2))
+
+    def batches(self, size: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(mix(self.seed, epoch))
         order = self.indices[torch.randperm(len(self), generator=generator)]
         rank, processes = self.share
@@ -472,11 +604,17 @@ class Images:
         batches = self._split(order, size)
         if processes > 1 and min(map(len, batches)) < 2 * processes:
             raise UserError(f"{processes} processes are too many to share {len(self)} images in batches of {size}")
-        for images, labels in self._read([batch.tensor_split(processes)[rank] for batch in batches], epoch):
+        parts = [batch.tensor_split(processes)[rank] for batch in batches]
+        read = self._read(parts[start:], epoch)
+        for number, part in enumerate(parts):
+            passed = number < start  # what is passed over has no pixels, and is drawn for like the others
+            images, labels = (self._unread(part), None) if passed else next(read)
             images = random_crop(images, self.pad, generator) if self.pad else images
             images = random_flip(images, generator) if self.flip else images
-            images = self._normalised(images)
-            yield random_cutout(images, self.cutout, generator) if self.cutout else images, labels
+            images = images if passed else self._normalised(images)
+            images = random_cutout(images, self.cutout, generator) if self.cutout else images
+            if not passed:
+                yield images, labels
 
     def clean(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         rank, processes = self.share
@@ -487,10 +625,13 @@ class Images:
         """The split of these among its images."""
         return replace(self, indices=self.indices[indices], seed=seed)
 
-    @staticmethod
-    def _split(order: Tensor, size: int) -> tuple[Tensor, ...]:
-        """Into batches of nearly equal size, at most `size`."""
-        return torch.tensor_split(order, math.ceil(len(order) / size))
+    def _split(self, order: Tensor, size: int) -> tuple[Tensor, ...]:
+        return torch.tensor_split(order, self.count(size))
+
+    def _unread(self, part: Tensor) -> Tensor:
+        """Images without pixels."""
+        size, channels = _shape(self.source)
+        return torch.empty(len(part), channels, size, size, device="meta")
 
     def _read(self, parts: Sequence[Tensor], epoch: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.labels.device
@@ -511,7 +652,9 @@ def read_files(
 ) -> Iterator[Tensor]:
     """Batches of image files, uint8 (N, C, S, S) on the device, read by `workers` processes."""
     keys = [[(index, epoch) for index in part.tolist()] for part in parts]
-    loader = DataLoader(files, batch_sampler=keys, num_workers=workers, pin_memory=device.type == "cuda")
+    # A loader draws a seed for its workers, who do not need it: not from the generator that others draw from.
+    generator, pinned = torch.Generator(), device.type == "cuda"
+    loader = DataLoader(files, batch_sampler=keys, num_workers=workers, pin_memory=pinned, generator=generator)
     return (images.to(device, non_blocking=True) for images in loader)
 
 
@@ -765,6 +908,36 @@ class PickledArray:
         return self.array
 
 
+class ImagesByClass(datasets.ImageFolder):
+    """An ImageFolder that goes through every folder of a class once, though links lead there again, and does not pass
+    over those that cannot be read."""
+
+    @staticmethod
+    def make_dataset(
+        directory: str, class_to_idx: dict[str, int], extensions: Any = None, is_valid_file: Any = None,
+        allow_empty: bool = False,
+    ) -> list[tuple[str, int]]:  # fmt: skip
+        samples, above = [], Path(directory).resolve()
+        for name, label in class_to_idx.items():
+            seen = {str(above), *map(str, above.parents)}
+            images: list[str] = []
+            for folder, inner, files in os.walk(Path(directory, name), followlinks=True, onerror=_raise):
+                if os.path.realpath(folder) in seen:
+                    inner.clear()
+                    continue
+                seen.add(os.path.realpath(folder))
+                inner.sort()
+                images += [str(Path(folder, file)) for file in sorted(files) if file.lower().endswith(extensions)]
+            if not images:
+                raise FileNotFoundError(f"the class {name} has no images in {directory}; files end in {extensions}")
+            samples += [(path, label) for path in images]
+        return samples
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
 def _folder(
     folder: Path, image_size: int | None, seed: int, imagenet: bool = False
 ) -> tuple[Split, Split, Sequence[str]]:
@@ -773,7 +946,7 @@ def _folder(
     if not (folder / "train").is_dir() or second is None:
         raise UserError(f"{folder} needs the folders train/ and test/ or val/, with a folder for each class in them")
     try:
-        found = [datasets.ImageFolder(folder / part) for part in ("train", second)]
+        found = [ImagesByClass(folder / part) for part in ("train", second)]
     except (OSError, RuntimeError) as error:
         raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
     if found[0].classes != found[1].classes:
@@ -849,20 +1022,76 @@ def _statistics(source: Tensor | ImageFiles, indices: Tensor, workers: int) -> t
 # ============================================================================================================
 
 
-def write(path: Path, content: Callable[[Any], None], mode: str = "wb") -> None:
-    """Write to a file beside `path` and rename it: `path` is whole, old or new, at every moment."""
+def write(path: Path, content: Callable[[Any], None], mode: str = "wb", keep: bool = False) -> None:
+    """Write to a file beside `path` and rename it: `path` is whole, old or new, at every moment. keep: the old one as
+    `earlier(path)`."""
     if not speaks():
         return
     beside = path.with_name(f".{path.name}.writing")
     try:
+        if keep and path.exists():
+            copy_to(path, earlier(path))
         with beside.open(mode) as file:
             content(file)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
     except (OSError, RuntimeError) as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error}") from None
+
+
+def copy_to(path: Path, other: Path) -> None:
+    """Make `other`, whole at every moment, another name of the file, or a copy on file systems without links."""
+    beside = other.with_name(f".{other.name}.writing")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(path, beside)
+    except OSError:
+        shutil.copyfile(path, beside)
+    beside.replace(other)
+
+
+def earlier(checkpoint: Path) -> Path:
+    """Where the checkpoint before the newest is."""
+    return checkpoint.with_name(checkpoint.name + ".before")
+
+
+@contextlib.contextmanager
+def locked(save: Path) -> Iterator[None]:
+    """In which no other run writes to what has the name of `save`. Raises UserError if one does. The system ends the
+    lock with the process, however that ends; the file that it is on can then remain, and does no harm."""
+    path = save.with_name(f".{save.stem}.lock")
+    if fcntl is None or not speaks():
+        yield
+        return
+    with _lock(path, save) as file:
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock(path: Path, save: Path) -> TextIO:
+    while True:
+        file = path.open("a+")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                file.truncate(0)
+                return file
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            raise UserError(f"another run is writing to {save}: {file.read(200)}") from None
+        except FileNotFoundError:
+            pass  # another run has just ended and removed it
+        except OSError as error:
+            note(f"note: no other run may write to {save}: this file system has no locks ({error})")
+            return file
+        file.close()
 
 
 def fingerprint(path: Path) -> str:
@@ -874,28 +1103,121 @@ def write_json(path: Path, value: Any) -> None:
     write(path, lambda file: file.write(json.dumps(value, indent=1) + "\n"), "w")
 
 
+SEAL = b"\nsha256 "  # and the checksum, behind what torch.save writes, which torch.load does not mind
+
+
+class DamagedError(UserError):
+    """A checkpoint that is no longer what was written."""
+
+
+def save_checkpoint(path: Path, content: dict[str, Any], keep: bool = False) -> None:
+    """keep: what was there as `earlier(path)`."""
+    if not speaks():
+        return
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    data = buffer.getbuffer()
+    seal = SEAL + hashlib.sha256(data).hexdigest().encode()
+    write(path, lambda file: file.writelines((data, seal)), keep=keep)
+
+
 def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
-    """A checkpoint of this kind. Nothing in it is executed. Raises UserError if there is none."""
+    """A checkpoint of this kind, which is what was written and sound. Nothing in it is executed. Raises UserError if
+    there is none, of these DamagedError if it once was one."""
     try:
+        data = path.read_bytes()
+        body, _, checksum = data.rpartition(SEAL)
+        whole = hashlib.sha256(body).hexdigest().encode() == checksum
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the format of what is then refused
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except Exception as error:  # a damaged or foreign file fails in many ways
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{path} is damaged or no checkpoint: {reason[0][:120]}") from None
-    if not isinstance(content, dict) or not content.keys() >= FIELDS or content["kind"] not in KINDS:
+        raise DamagedError(f"{path} is damaged or no checkpoint: {reason[0][:120]}") from None
+    if not isinstance(content, dict) or not content.keys() >= FIELDS or content["kind"] not in [*RECORDED]:
         raise UserError(f"{path} is not a checkpoint of these commands")
-    if content["schema"] != SCHEMA:
-        raise UserError(f"{path} has schema version {content['schema']}, and this program reads {SCHEMA}")
+    if content["schema"] != CHECKPOINT_SCHEMA:
+        raise UserError(f"{path} has schema version {content['schema']}, and this program reads {CHECKPOINT_SCHEMA}")
+    if not whole:
+        raise DamagedError(f"{path} is damaged: it does not have the checksum with which it was written")
     if content["kind"] != kind:
         raise UserError(f"{path} holds a {content['kind']}, and a {kind} is needed")
+    wrong = unsound(content)
+    if wrong:
+        raise UserError(f"{path} is not as these commands write it: {wrong}")
     return content
 
 
-KINDS = ("supernet", "selection", "network", "analysis")
 FIELDS = {"schema", "kind", "settings", "finished", "records", "state"}
+# What the records of a kind of run have at least
+RECORDED: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "supernet": {"epoch": int, "valid_accuracy": float, "skip_gap": (float, type(None)), "weights": dict},
+    "selection": {"round": int, "valid_accuracy": float, "discretised_accuracy": float, "decisions": list},
+    "network": {"epoch": int, "test_error": float, "test_accuracy": float, "train_loss": float},
+    "analysis": {},
+}
+
+
+def unsound(content: dict[str, Any]) -> str | None:
+    """What is wrong with the settings, records or state of a checkpoint, if anything is."""
+    settings, records, fields = content["settings"], content["records"], RECORDED[content["kind"]]
+    if not isinstance(settings, dict) or not isinstance(records, list):
+        return "settings or records are missing"
+    if content["kind"] == "supernet":
+        wrong = [name for name, sound in OF_A_SEARCH.items() if name not in settings or not sound(settings[name])]
+        wrong += [name for name, sound in OF_ITS_DATA.items() if name not in content or not sound(content[name])]
+        if wrong:
+            return f"{wrong[0]} is {(settings | content).get(wrong[0])!r}"[:200]
+    for record in records:
+        if not isinstance(record, dict) or any(not isinstance(record.get(name), of) for name, of in fields.items()):
+            return "a record lacks something"
+    return infinite(content["state"])
+
+
+def infinite(state: Any, name: str = "state") -> str | None:
+    """The name of a tensor or number in a state that is not finite, if there is one."""
+    if isinstance(state, Tensor | float):
+        tensor = torch.as_tensor(state)
+        return None if not tensor.is_floating_point() or tensor.isfinite().all() else f"{name} is not finite"
+    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else ()
+    return next(filter(None, (infinite(value, f"{name}.{key}") for key, value in items)), None)
+
+
+def _whole(least: int, most: int = 2**31) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and least <= value <= most
+
+
+def _one_of(*values: Any) -> Callable[[Any], bool]:
+    return lambda value: any(type(value) is type(each) and value == each for each in values)
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+# What select.py and analyze.py take from the checkpoint of a search: from its settings, and about its data
+OF_A_SEARCH: dict[str, Callable[[Any], bool]] = {
+    "space": _one_of(*SPACES), "dataset": _text, "data": lambda value: value is None or _text(value),
+    "preset": _one_of("paper", "laptop"), "seed": _whole(0), "limit": lambda value: value is None or _whole(1)(value),
+    "layers": _whole(1, 1000), "channels": _whole(1, 4096), "epochs": _whole(1), "batch_size": _whole(1),
+    "eval_batch_size": _whole(1), "lr": _number, "lr_min": _number, "momentum": _number, "weight_decay": _number,
+    "clip": lambda value: value == math.inf or _number(value), "alpha": _one_of("bilevel", "fixed"),
+    "order": _one_of(1, 2), "alpha_lr": _number, "alpha_weight_decay": _number,
+    "noise": _one_of("none", "gaussian", "uniform"), "sgas": _one_of("none", "magnitude", "perturbation"),
+    "sgas_metric": _one_of("accuracy", "loss"), "sgas_batch_growth": _whole(0),
+}  # fmt: skip
+OF_ITS_DATA: dict[str, Callable[[Any], bool]] = {
+    "classes": lambda value: isinstance(value, list) and all(map(_text, value)) and len(value) > 1,
+    "channels": _one_of(1, 3),
+    "image_size": _whole(8, 4096),
+    "records": lambda value: isinstance(value, list) and len(value) > 0,
+}
 
 
 def load_state(task: nn.Module | Task, state: Any, path: Path) -> None:
@@ -907,11 +1229,21 @@ def load_state(task: nn.Module | Task, state: Any, path: Path) -> None:
         raise UserError(f"{path} does not fit what is to be loaded: {reason[-1].strip()[:160]}") from None
 
 
+class Progress(Protocol):
+    """How far a task has come inside of a step. parts: what it has gone through, if anything; pause(saves): to be
+    called wherever the run may stop, and save the state of the task if `saves`."""
+
+    parts: Sequence[Any]
+    pause: Callable[..., None]
+
+
 class Task(Protocol):
     """What a run is a loop around."""
 
     done: int
     total: int
+    progress: Progress
+    lr: float
 
     def step(self) -> dict[str, Any]: ...
 
@@ -923,19 +1255,36 @@ class Task(Protocol):
 class Run:
     """The files of a run and its loop; of several processes the first has the files. `save` is the result that was
     asked for; checkpoint, log and picture have its name with .pt, .jsonl and .png. `settings` are what the result
-    depends on, kept with it; those that a resumed run must not change."""
+    depends on, kept with it; those that a resumed run must not change. `minutes` pass at most before the checkpoint is
+    written, inside a step too. It is a context, in which no other run can write to these files."""
 
-    def __init__(self, save: Path, kind: str, settings: dict[str, Any], resume: bool):
-        self.save, self.kind, self.settings = save, kind, settings
+    def __init__(self, save: Path, kind: str, settings: dict[str, Any], resume: bool, minutes: float):
+        self.save, self.kind, self.settings, self.resume, self.minutes = save, kind, settings, resume, minutes
         self.checkpoint, self.log, self.picture = (save.with_suffix(end) for end in (".pt", ".jsonl", ".png"))
         self.records: list[dict[str, Any]] = []
         self.state: dict[str, Any] | None = None
         self.finished = False
         self.computing: dict[str, Any] | None = None  # how the earlier part of a resumed run was computed
+        self.extra: dict[str, Any] = {}  # what the checkpoint says beside the state
+        self.random: list[list[Tensor]] | None = None  # of every process, inside a step that is to be gone on with
+        self.seconds = 0.0  # that the step in hand had taken before
+        self.began = self.saved = time.monotonic()  # the step in hand; the last checkpoint
+        self.held = contextlib.ExitStack()
+
+    def __enter__(self) -> Run:
         from_first(self._check_writable)
-        before = from_first(self._earlier) if resume else None
-        if before:
-            self._resume(*before)
+        from_first(lambda: self.held.enter_context(locked(self.save)))
+        try:
+            before = from_first(self._earlier) if self.resume else None
+            if before:
+                self._resume(*before)
+        except BaseException:
+            self.held.close()
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.held.close()
 
     def _check_writable(self) -> None:
         if self.save.is_dir():
@@ -949,10 +1298,19 @@ class Run:
             raise UserError(f"cannot write {self.save}: the folder is read-only")
 
     def _earlier(self) -> tuple[dict[str, Any], bool] | None:
-        """The checkpoint, and whether the result is there too."""
+        """The checkpoint, or if it is damaged the one before it, and whether the result is there too."""
         if not self.checkpoint.exists():
             return None
-        return load_checkpoint(self.checkpoint, self.kind), self.save.exists()
+        try:
+            content = load_checkpoint(self.checkpoint, self.kind)
+        except DamagedError as error:
+            before = earlier(self.checkpoint)
+            if not before.exists():
+                raise
+            content = load_checkpoint(before, self.kind)
+            note(f"note: {error}; going on from the one before it, {before}")
+            copy_to(before, self.checkpoint)
+        return content, self.save.exists()
 
     def _resume(self, content: dict[str, Any], complete: bool) -> None:
         self.computing = content.get("computing")
@@ -960,6 +1318,10 @@ class Run:
             before, now = content["settings"].get(name), self.settings.get(name)
             if before != now:
                 raise UserError(f"--resume: {self.checkpoint} was begun with {name} {before}, and now it is {now}")
+        self.random, self.seconds = content.get("random"), content.get("seconds", 0.0)
+        if self.random and len(self.random) != process()[1]:
+            count = f"{len(self.random)} processes and can go on with as many only"
+            raise UserError(f"--resume: {self.checkpoint} was stopped inside a step by {count}")
         self.state, self.records = content["state"], content["records"]
         self.finished = content["finished"] and complete
         if self.finished:
@@ -979,37 +1341,58 @@ class Run:
         draws the records; `extra` goes into the checkpoint; `complete` is called after the last step, before the
         checkpoint says that the run is finished; after every `keep_every` steps the checkpoint is kept as well, as
         `name.epochNNN.pt`."""
+        self.extra = extra or {}
         if self.state is None:
             self._move_aside()
         else:
             load_state(task, self.state, self.checkpoint)
+            if task.done != len(self.records):
+                raise UserError(f"{self.checkpoint} has {len(self.records)} records of {task.done} steps")
             if extra and self.computing != extra.get("computing"):
                 note(f"note: {self.checkpoint} was computed otherwise before: {self.computing}")
         write(self.log, lambda file: file.writelines(json.dumps(record) + "\n" for record in self.records), "w")
+        task.progress.pause = partial(self._pause, task)
         drawn = -math.inf
-        with tqdm(total=task.total, initial=task.done, unit=unit, disable=not (task.total and speaks())) as bar:
+        bar = tqdm(total=task.total, initial=task.done, unit=unit, disable=not (task.total and speaks()))
+        with SIGNALS.waiting(), bar:
             while not self.finished:
                 if task.done < task.total:  # else only the result is missing, or there was nothing to do
-                    self._step(task)
+                    self._step(task, unit)
                 self.finished = task.done >= task.total
                 if self.finished:
                     complete(self.records)
-                self._save(task, extra or {}, keep_every)
+                kept = keep_every and task.done % keep_every == 0
+                self._save(task, *([snapshot(self.checkpoint, task.done)] if kept else []))
                 if self.finished or time.monotonic() - drawn > 10:
                     save_picture(self.picture, lambda figure: draw(figure, self.records))
                     drawn = time.monotonic()
                 if self.records:
                     bar.set_postfix_str(show(self.records[-1]))
                 bar.update(task.done - bar.n)
+                if not self.finished:
+                    self._pause(task)
 
-    def _step(self, task: Task) -> None:
-        # What all processes must draw alike is the noise on α; drop-path is for the images of each.
-        own = [process()[0]] if self.kind == "network" and not speaks() else []
-        seed_step(self.settings["seed"], task.done, *own)
-        started = time.perf_counter()
-        record = task.step()
-        record["seconds"] = round(time.perf_counter() - started, 3)
-        self._check_finite(record, task.done)
+    def _step(self, task: Task, unit: str) -> None:
+        if self.random:
+            set_random_state(self.random[process()[0]])
+        else:
+            # What all processes must draw alike is the noise on α; drop-path is for the images of each.
+            own = [process()[0]] if self.kind == "network" and not speaks() else []
+            seed_step(self.settings["seed"], task.done, *own)
+        self.began = time.monotonic() - self.seconds
+        try:
+            record = task.step()
+        except FloatingPointError as error:
+            raise UserError(f"{error} of {unit} {task.done + 1}{self._advice(task)}") from None
+        except Stopped as stop:
+            if stop.saved:
+                self._save(task)
+            raise
+        record["seconds"] = round(time.monotonic() - self.began, 3)
+        self.random, self.seconds = None, 0.0
+        for name, value in record.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{name} became {value} in {unit} {task.done}{self._advice(task)}")
         self.records.append(record)
         if not speaks():
             return
@@ -1019,32 +1402,68 @@ class Run:
         except OSError as error:
             raise UserError(f"cannot write {self.log}: {error}") from None
 
-    def _check_finite(self, record: dict[str, Any], done: int) -> None:
-        for name, value in record.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                advice = "" if self.kind == "analysis" else ": try a smaller --lr"
-                raise UserError(f"{name} became {value} in step {done}{advice}")
+    def _advice(self, task: Task) -> str:
+        """What may help when a number is not finite."""
+        if self.kind == "analysis":
+            return ""
+        where = f", learning rate {task.lr:.3g}; {self.checkpoint} is as it was before"
+        rate = "search again with a smaller --lr" if self.kind == "selection" else "try a smaller --lr"
+        return f"{where}; {rate}" + (", or --no-amp" if self.extra.get("computing", {}).get("amp") else "")
 
-    def _save(self, task: Task, extra: dict[str, Any], keep_every: int | None) -> None:
+    def _pause(self, task: Task, saves: bool = True) -> None:
+        """Save if it is time and stop if a signal says so; all processes do the same."""
+        due = speaks() and time.monotonic() - self.saved > 60 * self.minutes
+        wanted = [SIGNALS.seen or 0, int(due)]
+        if process()[1] > 1:
+            of_all = torch.tensor(wanted)
+            dist.all_reduce(of_all, dist.ReduceOp.MAX)
+            wanted = of_all.tolist()
+        number, due = wanted
+        if number:
+            raise Stopped(number, self.checkpoint)
+        if due and saves:
+            self._save(task)
+
+    def _save(self, task: Task, *copies: Path) -> None:
+        """Write the checkpoint, and before it, as a run that is killed goes on after it, copies of it."""
+        inside = bool(task.progress.parts)
+        state = task.state_dict()
+        wrong = infinite(state)
+        if wrong:
+            raise UserError(f"{wrong}{self._advice(task)}")
         content = {
-            "schema": SCHEMA,
+            "schema": CHECKPOINT_SCHEMA,
             "kind": self.kind,
             "settings": self.settings,
             "finished": self.finished,
             "records": self.records,
-            "state": task.state_dict(),
-            **extra,
+            "state": state,
+            "random": _of_all_processes(random_state()) if inside else None,
+            "seconds": time.monotonic() - self.began if inside else 0.0,
+            **self.extra,
         }
-        if keep_every and task.done % keep_every == 0:
-            write(snapshot(self.checkpoint, task.done), lambda file: torch.save(content, file))
-        write(self.checkpoint, lambda file: torch.save(content, file))
+        for path in copies:
+            save_checkpoint(path, content)
+        save_checkpoint(self.checkpoint, content, keep=True)
+        self.saved = time.monotonic()
 
     def _move_aside(self) -> None:
         """Keep what an earlier run left under these names: rename it to a name that is free."""
         number = move_aside(self.save, self.checkpoint, self.log, self.picture)
+        before = earlier(self.checkpoint)
+        if number and before.exists():
+            before.replace(earlier(_numbered(self.checkpoint, number)))
         if number and self.kind == "supernet":
             for epoch, path in snapshots(self.checkpoint).items():
                 path.rename(snapshot(_numbered(self.checkpoint, number), epoch))
+
+
+def _of_all_processes(value: Any) -> list[Any]:
+    """By process."""
+    values = [value] * process()[1]
+    if process()[1] > 1:
+        dist.all_gather_object(values, value)
+    return values
 
 
 def move_aside(*paths: Path) -> int | None:

@@ -42,7 +42,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--metric", choices=("accuracy", "loss"), help="what the criterion compares")
     parser.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after every round of decisions")
     parser.add_argument(
-        "--tune", choices=("fixed", "converge"), help="converge: stop tuning once the supernet is as good as before"
+        "--tune", choices=("fixed", "converge"), help="converge: stop tuning once the supernet has converged again"
     )
     parser.add_argument("--benchmark", type=runs.Path, metavar="CSV", help="true accuracies on NAS-Bench-201")
     runs.add_run_options(parser, save="genotype.json", compiles=False)
@@ -73,9 +73,9 @@ def run(argv: Sequence[str] | None) -> None:
     if args.save.with_suffix(".pt").resolve() == args.ckpt.resolve():
         raise runs.UserError(f"--save {args.save}: its state would take the place of {args.ckpt}")
     device = runs.set_up(args)
-    result = runs.Run(args.save, "selection", settings, args.resume)
-    if not result.finished:
-        select(result, checkpoint, how, benchmark, args, device)
+    with runs.Run(args.save, "selection", settings, args.resume, args.checkpoint_minutes) as result:
+        if not result.finished:
+            select(result, checkpoint, how, benchmark, args, device)
     if not runs.speaks():  # nor reads what the first process has written
         return
     architecture, found = runs.load_architecture(str(args.save))

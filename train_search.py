@@ -71,9 +71,9 @@ def run(argv: Sequence[str] | None) -> None:
         **asdict(search),
     }
     device = runs.set_up(args)
-    result = runs.Run(args.save, "supernet", settings, args.resume)
-    if not result.finished:
-        train(result, search, args, device)
+    with runs.Run(args.save, "supernet", settings, args.resume, args.checkpoint_minutes) as result:
+        if not result.finished:
+            train(result, search, args, device)
     accuracy = result.records[-1]["valid_accuracy"]
     print(f"supernet {args.save}: space {args.space}, {search.epochs} epochs, validation accuracy {accuracy:.2f}%")
 

@@ -29,16 +29,19 @@ class Batches:
     def __len__(self):
         return len(self.labels)
 
-    def batches(self, size, epoch):
+    def count(self, size):
+        return -(-len(self) // size)
+
+    def batches(self, size, epoch, start=0):
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(epoch))
         rank, processes = self.share
-        for whole in torch.tensor_split(order, -(-len(order) // size)):
+        for whole in torch.tensor_split(order, self.count(size))[start:]:
             part = whole.tensor_split(processes)[rank]
             yield self.images[part], self.labels[part]
 
     def clean(self, size):
         rank, processes = self.share
-        for part in torch.tensor_split(torch.arange(len(self)), -(-len(self) // size))[rank::processes]:
+        for part in torch.tensor_split(torch.arange(len(self)), self.count(size))[rank::processes]:
             yield self.images[part], self.labels[part]
 
 

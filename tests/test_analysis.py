@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
 import subprocess
 
 import pytest
@@ -519,18 +520,18 @@ def test_cells_draws_published_ones_files_and_both_families(tmp_path, capsys):
 def test_the_default_supernet_is_trained_where_there_is_none(tmp_path, monkeypatch, capsys):
     ran = []
 
-    def run(command, **_):
-        ran.append(command[1].rsplit("/", 1)[-1])
-        return subprocess.CompletedProcess(command, TRAIN.main([*command[2:], *SMALL]))
+    def run(command, children):
+        ran.append(command[0])
+        return subprocess.CompletedProcess(command, TRAIN.main([*command[1:], *SMALL]))
 
-    monkeypatch.setattr(ANALYZE.subprocess, "run", run)
+    monkeypatch.setattr(ANALYZE, "run_script", run)
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert ANALYZE.main(["fig3"]) == 0
     assert ran == ["train_search.py"]
     assert "python train_search.py --space s2" in capsys.readouterr().out
     (tmp_path / "supernet.pt").unlink()
-    monkeypatch.setattr(ANALYZE.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 2))
+    monkeypatch.setattr(ANALYZE, "run_script", lambda command, _: subprocess.CompletedProcess(command, 2))
     assert ANALYZE.main(["hessian"]) == 2
     assert "training it failed" in capsys.readouterr().err
 
@@ -544,7 +545,7 @@ def test_a_stopped_measurement_goes_on_as_if_nothing_had_happened(command, folde
 
     def once(self):
         if self.done:
-            raise KeyboardInterrupt
+            raise runs.Stopped(signal.SIGINT)
         return step(self)
 
     monkeypatch.setattr(ANALYZE.Measurements, "step", once)

@@ -23,13 +23,12 @@ def in_process(monkeypatch):
     """The commands of a study run in this process, networks for an epoch; returns the list of them."""
     ran = []
 
-    def run(command, **_):
-        ran.append(command[1:])
-        script = command[1].rsplit("/", 1)[-1]
-        more = ["--epochs", "1", "--channels", "2", "--limit", "64"] if script == "retrain.py" else []
-        return subprocess.CompletedProcess(command, SCRIPTS[script](command[2:] + more), "done\n", "failed\n")
+    def run(command, children, **_):
+        ran.append(command)
+        more = ["--epochs", "1", "--channels", "2", "--limit", "64"] if command[0] == "retrain.py" else []
+        return subprocess.CompletedProcess(command, SCRIPTS[command[0]](command[1:] + more), "done\n", "failed\n")
 
-    monkeypatch.setattr(ANALYZE.subprocess, "run", run)
+    monkeypatch.setattr(ANALYZE, "run_script", run)
     return ran
 
 
@@ -80,10 +79,11 @@ def network(
     origin["seconds"] = {"search": 7200.0, "selection": 90.0}
     settings = {"dataset": dataset, "preset": preset, "seed": seed, "limit": None, "image_size": 32, "layers": 20}
     settings |= {"channels": 36, "epochs": 600, "genotype": f"found by {method}", "data": None}
-    records = [{"test_error": error} | ({"test_error_top5": top5} if top5 else {})]
-    content = {"schema": 1, "kind": "network", "settings": settings, "finished": True, "state": {}}
+    records = [{"epoch": 600, "test_error": error, "test_accuracy": 100 - error, "train_loss": 0.1}]
+    records[0] |= {"test_error_top5": top5} if top5 else {}
+    content = {"schema": 2, "kind": "network", "settings": settings, "finished": True, "state": {}}
     content |= {"records": records, "parameters": 3_300_000, "origin": origin}
-    torch.save(content, path)
+    runs.save_checkpoint(path, content)
     return content
 
 
@@ -101,9 +101,9 @@ def test_table_3_compares_only_what_has_the_same_setting(tmp_path, capsys):
     network(tmp_path / "tuning.pt", tune_epochs=1, error=1.7)
     network(tmp_path / "darts.pt", space="darts", error=1.25)
     unfinished = network(tmp_path / "unfinished.pt", error=0.5)
-    torch.save(unfinished | {"finished": False}, tmp_path / "unfinished.pt")
+    runs.save_checkpoint(tmp_path / "unfinished.pt", unfinished | {"finished": False})
     (tmp_path / "damaged.pt").write_bytes(b"nothing")
-    torch.save(unfinished | {"origin": {}}, tmp_path / "published.pt")
+    runs.save_checkpoint(tmp_path / "published.pt", unfinished | {"origin": {}})
     assert ANALYZE.main(["table3", "--folder", str(tmp_path)]) == 0
     tables = [(text, printed_rows(text)) for text in capsys.readouterr().out.split("\nTable 3:")[1:]]
     assert len(tables) == 5
@@ -141,7 +141,7 @@ def test_results_of_the_paper_have_its_preset_throughout(tmp_path):
     network(tmp_path / "a.pt", space="darts", error=2.5)
     content = network(tmp_path / "b.pt", space="darts", seed=1)
     content["origin"]["search"]["preset"] = "laptop"
-    torch.save(content, tmp_path / "b.pt")
+    runs.save_checkpoint(tmp_path / "b.pt", content)
     assert [each.paper for each in ANALYZE.saved_results(tmp_path)] == [True, False]
 
 
@@ -290,15 +290,6 @@ def test_what_sgas_has_left_undecided_is_selected(tmp_path):
         stands = [o for o, s, n in architecture.cells[made["cell"]].operations if (s, n) == (source, node)]
         assert stands in ([made["operation"]], [])
     assert len(architecture.normal) == sum(SPACES["s3"].keeps(node) for node in SPACES["s3"].nodes)
-
-
-def test_a_supernet_from_before_there_were_other_methods_is_still_selected_from(supernet, tmp_path):
-    content = torch.load(supernet, weights_only=True)
-    for name in ("noise", "sgas", "sgas_metric", "sgas_batch_growth"):
-        del content["settings"][name]
-    torch.save(content, tmp_path / "old.pt")
-    flags = ["--ckpt", str(tmp_path / "old.pt"), "--tune-epochs", "0", "--save", str(tmp_path / "genotype.json")]
-    assert SCRIPTS["select.py"](flags) == 0
 
 
 def test_sgas_with_fixed_alpha_is_refused(tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 
 import pytest
 import torch
@@ -48,9 +49,9 @@ def lines(path):
 
 def test_every_command_leaves_its_files(finished):
     names = {
-        "supernet": ["pt", "jsonl", "png"],
-        "genotype": ["json", "pt", "jsonl", "png"],
-        "network": ["pt", "jsonl", "png"],
+        "supernet": ["pt", "pt.before", "jsonl", "png"],
+        "genotype": ["json", "pt", "pt.before", "jsonl", "png"],
+        "network": ["pt", "pt.before", "jsonl", "png"],
     }
     wanted = {f"{name}.{suffix}" for name, suffixes in names.items() for suffix in suffixes}
     assert {path.name for path in finished.iterdir()} == wanted
@@ -86,7 +87,7 @@ def test_the_genotype_file_tells_how_it_came_about(finished):
 def test_checkpoints_load_without_executing_anything_and_know_their_schema(finished):
     for name, kind in (("supernet", "supernet"), ("genotype", "selection"), ("network", "network")):
         content = torch.load(finished / f"{name}.pt", weights_only=True)
-        assert (content["schema"], content["kind"], content["finished"]) == (1, kind, True)
+        assert (content["schema"], content["kind"], content["finished"]) == (2, kind, True)
     assert content["classes"] == list("0123456789")
 
 
@@ -229,7 +230,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(tmp_path, monkeypatch
         real(self, task, *arguments)
         steps.append(task.done)
         if len(steps) == 1:
-            raise KeyboardInterrupt
+            raise runs.Stopped(signal.SIGINT)
 
     monkeypatch.setattr(runs.Run, "_save", stop_after_one)
     assert train_search([*SEARCH, "--save", str(save), "--resume"]) == 130, "nothing to resume: begins anew"
@@ -275,7 +276,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(t
 
     monkeypatch.setattr(ptnas.Search, "step", break_down)
     assert train_search([*SEARCH, "--save", str(tmp_path / "supernet.pt")]) == 2
-    assert "train_loss became nan in step 2: try a smaller --lr" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "train_loss became nan in epoch 2, learning rate 0.0505; " in error
+    assert "supernet.pt is as it was before; try a smaller --lr" in error
     content = torch.load(tmp_path / "supernet.pt")
     assert (content["state"]["done"], len(content["records"]), content["finished"]) == (1, 1, False)
     assert len(lines(tmp_path / "supernet.jsonl")) == 1
@@ -334,12 +337,12 @@ def bad_inputs(folder):
     torch.save({"state_dict": {}}, folder / "other_project.pt")
     torch.save(torch.zeros(3), folder / "tensor.pt")
     content = torch.load(supernet)
-    torch.save({**content, "schema": 99}, folder / "future.pt")
-    torch.save({**content, "settings": {**content["settings"], "space": "s3"}}, folder / "other_space.pt")
-    torch.save({**content, "settings": {**content["settings"], "channels": 8}}, folder / "other_shape.pt")
-    torch.save({key: value for key, value in content.items() if key != "state"}, folder / "no_state.pt")
+    runs.save_checkpoint(folder / "future.pt", {**content, "schema": 99})
+    runs.save_checkpoint(folder / "other_space.pt", {**content, "settings": {**content["settings"], "space": "s3"}})
+    runs.save_checkpoint(folder / "other_shape.pt", {**content, "settings": {**content["settings"], "channels": 8}})
+    runs.save_checkpoint(folder / "no_state.pt", {key: value for key, value in content.items() if key != "state"})
     fixed = {**content, "settings": {**content["settings"], "alpha": "fixed"}}
-    torch.save(fixed, folder / "fixed.pt")
+    runs.save_checkpoint(folder / "fixed.pt", fixed)
     (folder / "not.json").write_text("{")
     (folder / "list.json").write_text("[1, 2]")
     (folder / "binary.json").write_bytes(b"\xff\xfe\x00")

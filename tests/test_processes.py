@@ -165,7 +165,12 @@ def test_the_three_commands_run_in_two_processes_and_one_of_them_speaks_and_writ
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("validation accuracy") == 1
     before = torch.load(tmp_path / "supernet.pt", weights_only=True)
-    assert {path.name for path in tmp_path.iterdir()} == {"supernet.jsonl", "supernet.pt", "supernet.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "supernet.jsonl",
+        "supernet.pt",
+        "supernet.pt.before",
+        "supernet.png",
+    }
     assert len((tmp_path / "supernet.jsonl").read_text().splitlines()) == 2
 
     ended = torchrun(tmp_path, "select.py", "--ckpt", "supernet.pt", "--tune-epochs", "1", "--tune", "converge")

@@ -327,24 +327,19 @@ def test_the_convolution_that_carries_the_signal_is_chosen_over_a_useless_one(me
 # ------------------------------------------------------------------------------------ tuning until it converges again
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "loss"])
-def test_tuning_ends_when_the_supernet_is_as_good_as_before_the_round(monkeypatch, metric):
-    """After the decisions of a round, and after each epoch of tuning, as scripted."""
-    scripted_rounds = [[50.0, 60.0, 80.0], [80.0], [10.0, 20.0, 30.0, 40.0], [39.0, 45.0]]
+def test_tuning_ends_when_the_supernet_is_as_good_as_at_the_start_or_gets_no_better(monkeypatch):
+    """After the decisions of a round, and after each epoch of tuning, as scripted; the standard error of 80% is 11.5
+    points with twelve images."""
+    scripted_rounds = [[50.0, 60.0, 69.0], [68.6], [10.0, 20.0, 30.0, 40.0], [39.0, 68.4, 68.4], [60.0, 55.0]]
     values = iter([80.0] + [value for of_round in scripted_rounds for value in of_round])
-
-    def measure(self):
-        value = next(values)
-        return ptnas.Measurement(value, 100.0) if metric == "accuracy" else ptnas.Measurement(50.0, -value)
-
     tuned = []
-    monkeypatch.setattr(Selection, "measure", measure)
-    monkeypatch.setattr(ptnas.Bilevel, "epoch", lambda self, train, valid, epoch: tuned.append(epoch))
-    settings = {"criterion": "random", "tune": "converge", "tune_epochs": 3, "metric": metric}
+    monkeypatch.setattr(Selection, "measure", lambda self: ptnas.Measurement(next(values), 1.0))
+    monkeypatch.setattr(ptnas.Bilevel, "epoch", lambda self, train, valid, epoch, progress: tuned.append(epoch))
+    settings = {"criterion": "random", "tune": "converge", "tune_epochs": 3}
     selection = make_selection(make_supernet("s2"), search=SearchSettings(epochs=7), **settings)
     records = [selection.step() for _ in scripted_rounds]
-    assert [record["tuned_epochs"] for record in records] == [2, 0, 3, 1]
-    assert tuned == [7, 8, 9, 10, 11, 12], "every epoch draws its own batches"
+    assert [record["tuned_epochs"] for record in records] == [2, 0, 3, 2, 1]
+    assert tuned == list(range(7, 15)), "every epoch draws its own batches"
     assert next(values, None) is None, "and is measured once"
 
 
