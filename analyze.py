@@ -162,7 +162,7 @@ def need_one_process() -> None:
 
 
 def load_supernet(path: Path, args: Namespace) -> Trained:
-    checkpoint, device = runs.load_checkpoint(path, "supernet"), runs.set_up(args)
+    checkpoint, device = runs.load_search(path), runs.set_up(args)
     given = {"dataset": args.dataset and runs.dataset_name(args.dataset), "data": runs.data_folder(args.data)}
     settings = checkpoint["settings"] | {name: value for name, value in given.items() if value}
     record, epochs = checkpoint["records"][-1], settings["epochs"]
@@ -740,8 +740,8 @@ def hessian(args: Namespace) -> None:
     measures, sources = [], []
     for trained in loaded:
         for path in {**runs.snapshots(trained.path), trained.record["epoch"]: trained.path}.values():
-            checkpoint = runs.load_checkpoint(path, "supernet")
-            if checkpoint["settings"] != runs.load_checkpoint(trained.path, "supernet")["settings"]:
+            checkpoint = runs.load_search(path)
+            if checkpoint["settings"] != runs.load_search(trained.path)["settings"]:
                 raise runs.UserError(f"{path} was kept by another search than that of {trained.path}")
             state = checkpoint["state"]["bilevel"]["supernet"]
             runs.load_state(trained.supernet, state, path)
@@ -1330,7 +1330,7 @@ def fig4(args: Namespace) -> None:
     points, at = [], []
     supernets = searched(args, study, ["nb201"], "--keep-every", str(args.keep_every))
     for (_, search, seed), supernet in supernets.items():
-        epochs = runs.load_checkpoint(supernet, "supernet")["settings"]["epochs"]
+        epochs = runs.load_search(supernet)["settings"]["epochs"]
         kept = {epoch: runs.snapshot(supernet, epoch) for epoch in range(args.keep_every, epochs, args.keep_every)}
         missing = [path.name for path in kept.values() if not path.exists()]
         if missing:
@@ -1378,7 +1378,7 @@ def fig9(args: Namespace) -> None:
     study = Study(args.folder, args.jobs, args.threads)
     commands, sources, points = {}, {}, {}
     for supernet in args.ckpt:
-        how = runs.load_checkpoint(supernet, "supernet")["settings"]
+        how = runs.load_search(supernet)["settings"]
         for epochs in dict.fromkeys(args.tune_epochs):
             save = study.folder / f"{supernet.stem}.tune{epochs}.json"
             if save in commands:

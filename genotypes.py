@@ -93,6 +93,23 @@ class Space:
         names = self.operations[cell_type][edge]
         return [index for index, name in enumerate(names) if self.none_allowed or name != "none"]
 
+    def check(self, genotype: Genotype) -> None:
+        """Raises ValueError, naming what is wrong, unless the genotype is an answer in this space."""
+        for cell_type, cell in genotype.cells.items():
+            kept = {node: [source for _, source, end in cell.operations if end == node] for node in self.nodes}
+            if len(cell.operations) != sum(map(self.keeps, self.nodes)) or cell.concat != self.concat:
+                raise ValueError(f"{cell_type}: not the nodes of a cell of the space {self.name}")
+            for node, sources in kept.items():
+                if len(set(sources)) < len(sources):
+                    raise ValueError(f"{cell_type}: node {node} takes both inputs from node {sources[0]}")
+            for operation, *edge in cell.operations:
+                index = self.edges.index(tuple(edge))
+                if operation not in [
+                    self.operations[cell_type][index][each] for each in self.candidates(cell_type, index)
+                ]:
+                    place = f"the edge from {edge[0]} to {edge[1]} in the space {self.name}"
+                    raise ValueError(f"{cell_type}: {operation} is no answer on {place}")
+
 
 def _darts_like(name: str, normal: list[tuple[str, ...]], reduce: list[tuple[str, ...]]) -> Space:
     edges = tuple((source, node) for node in range(2, 6) for source in range(node))

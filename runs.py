@@ -1126,8 +1126,10 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     there is none, of these DamagedError if it once was one."""
     try:
         data = path.read_bytes()
-        body, _, checksum = data.rpartition(SEAL)
+        body, seal, checksum = data.rpartition(SEAL)
         whole = hashlib.sha256(body).hexdigest().encode() == checksum
+        if seal and not whole:
+            raise ValueError("it does not have the checksum with which it was written")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the format of what is then refused
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -1141,13 +1143,21 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     if content["schema"] != CHECKPOINT_SCHEMA:
         raise UserError(f"{path} has schema version {content['schema']}, and this program reads {CHECKPOINT_SCHEMA}")
     if not whole:
-        raise DamagedError(f"{path} is damaged: it does not have the checksum with which it was written")
+        raise DamagedError(f"{path} is damaged: it has no checksum")
     if content["kind"] != kind:
         raise UserError(f"{path} holds a {content['kind']}, and a {kind} is needed")
     wrong = unsound(content)
     if wrong:
         raise UserError(f"{path} is not as these commands write it: {wrong}")
     return content
+
+
+def load_search(path: Path) -> dict[str, Any]:
+    """The checkpoint of a search of which at least one epoch is over. Raises UserError."""
+    checkpoint = load_checkpoint(path, "supernet")
+    if not checkpoint["records"]:
+        raise UserError(f"{path} is from the first epoch of its search, which is not over")
+    return checkpoint
 
 
 FIELDS = {"schema", "kind", "settings", "finished", "records", "state"}
@@ -1212,11 +1222,16 @@ OF_A_SEARCH: dict[str, Callable[[Any], bool]] = {
     "noise": _one_of("none", "gaussian", "uniform"), "sgas": _one_of("none", "magnitude", "perturbation"),
     "sgas_metric": _one_of("accuracy", "loss"), "sgas_batch_growth": _whole(0),
 }  # fmt: skip
+OF_A_GENOTYPE = {name: OF_A_SEARCH[name] for name in ("space", "dataset", "data", "preset", "seed")} | {
+    "image_size": _whole(8, 4096),
+    "search": lambda value: isinstance(value, dict),
+    "valid_accuracy": _number,
+    "supernet_accuracy": _number,
+}
 OF_ITS_DATA: dict[str, Callable[[Any], bool]] = {
     "classes": lambda value: isinstance(value, list) and all(map(_text, value)) and len(value) > 1,
     "channels": _one_of(1, 3),
     "image_size": _whole(8, 4096),
-    "records": lambda value: isinstance(value, list) and len(value) > 0,
 }
 
 
@@ -1531,11 +1546,15 @@ def load_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
             raise ValueError(f"schema version {content.get('schema')}, and this program reads {SCHEMA}")
         if not content.keys() >= {"space", "dataset", "data", "preset", "image_size"}:
             raise ValueError("what select.py says of the search is missing")
-        if not isinstance(content["dataset"], str) or content["preset"] not in ("paper", "laptop"):
-            raise ValueError(f"data set {content['dataset']!r} or preset {content['preset']!r} is none")
+        wrong = [name for name, sound in OF_A_GENOTYPE.items() if name in content and not sound(content[name])]
+        if wrong or ("arch" in content) != (content["space"] == "nb201"):
+            name = wrong[0] if wrong else "space"
+            raise ValueError(f"{name} is {str(content[name])[:80]!r}")
         if "arch" in content:
-            return Arch.from_text(str(content["arch"])), content | {"space": "nb201"}
-        return Genotype.from_json(content["genotype"]), content
+            return Arch.from_text(str(content["arch"])), content
+        genotype = Genotype.from_json(content["genotype"])
+        SPACES[content["space"]].check(genotype)
+        return genotype, content
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} holds no genotype: {error}") from None
 

@@ -51,7 +51,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 def run(argv: Sequence[str] | None) -> None:
     args = parse(argv)
-    checkpoint = runs.load_checkpoint(args.ckpt, "supernet")
+    checkpoint = runs.load_search(args.ckpt)
     trained = checkpoint["settings"]
     dataset = args.dataset or trained["dataset"]
     preset, values = runs.preset("select", args.preset or trained["preset"], dataset, trained["space"])

@@ -25,12 +25,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from tests.conftest import load_script
+from tests.conftest import ROOT, load_script
 
 SCRIPTS = {name: load_script(name).main for name in ("train_search", "select", "retrain", "analyze")}
 SMALL = ("--channels", "4", "--threads", "1")

@@ -658,9 +658,9 @@ def test_other_data_of_the_same_classes_can_be_measured_on(folder, tmp_path, mon
     assert "was begun with datasets" in capsys.readouterr().err
     orders = []
 
-    def seen(network, data, size):
+    def seen(network, data, size, progress):
         orders.append(data.labels[data.indices].tolist())
-        return evaluate(network, data, size)
+        return evaluate(network, data, size, progress=progress)
 
     monkeypatch.setattr(ANALYZE, "evaluate", seen)
     found = numbers(folder, tmp_path, "table1", *ckpt, "--dataset", str(images))

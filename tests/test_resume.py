@@ -1,0 +1,372 @@
+"""Runs that are stopped anywhere, killed, or whose files are damaged go on as if nothing had happened, bit for bit.
+
+The long form of the kills is `python tests/faults.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import random
+import resource
+import signal
+import time
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import runs
+from genotypes import PUBLISHED
+from ptnas import (
+    Meter,
+    Network,
+    Progress,
+    Retraining,
+    RetrainSettings,
+    Search,
+    SearchSettings,
+    Selection,
+    SelectionSettings,
+    Sgas,
+)
+from tests import faults
+from tests.conftest import Batches, load_script, make_images, make_supernet
+
+TRAIN, VALID = Batches(*make_images(12, seed=1)), Batches(*make_images(11, seed=2))
+train_search, select = load_script("train_search").main, load_script("select").main
+ANALYZE = load_script("analyze")
+SEARCH = ["--space", "s2", "--epochs", "2", "--channels", "2", "--limit", "100", "--threads", "1"]
+
+# ------------------------------------------------------------------------------------- at every place inside of a step
+
+
+def search(kind=Search, space="s2", **how):
+    supernet = make_supernet(space, channels=2, spread=0.1)
+    return kind(supernet, SearchSettings(epochs=2, batch_size=4, eval_batch_size=3, lr=0.1, **how), TRAIN, VALID)
+
+
+def selection(space="s2", **how):
+    how = SelectionSettings(tune_epochs=2, noise_passes=2, **how)
+    plan = SearchSettings(batch_size=5, eval_batch_size=3, noise="gaussian", lr=0.5)
+    return Selection(make_supernet(space, channels=2), plan, how, TRAIN, VALID)
+
+
+def retraining():
+    torch.manual_seed(0)
+    network = Network(PUBLISHED["DARTS_V2"], 3, 4, 3, 1, auxiliary=True).double()
+    return Retraining(network, RetrainSettings(epochs=2, batch_size=4, eval_batch_size=3), TRAIN, VALID)
+
+
+def strengths():
+    judge = selection()
+    measures = [partial(ANALYZE.strength, judge, "reduce", edge, "supernet.pt") for edge in (2, 5)]
+    return ANALYZE.Measurements(measures)
+
+
+TASKS = {
+    "search": search,
+    "search of second order with noise": partial(search, order=2, noise="uniform"),
+    "search with fixed α": partial(search, alpha="fixed"),
+    "SGAS by perturbation": partial(search, Sgas, sgas="perturbation"),
+    "selection": partial(selection, "s4"),
+    "selection that converges": partial(selection, tune="converge"),
+    "selection by discretisation": partial(selection, criterion="discretization", metric="loss"),
+    "retraining": retraining,
+    "strengths": strengths,
+}
+
+
+class StopHereError(Exception):
+    pass
+
+
+def loaded(content):
+    """As a checkpoint brings it back."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def run_through(make, steps, stops=lambda saves: False):
+    """The records and the last state of a task that is stopped, and begun anew with the state that it had, wherever
+    `stops` says so; and how often that was."""
+    task, records, saved, count = make(), [], None, 0
+
+    def pause(saves=True):
+        if stops(saves):
+            raise StopHereError
+
+    while len(records) < steps:
+        task.progress.pause = pause
+        if saved is None:
+            torch.manual_seed(len(records))
+        else:
+            torch.set_rng_state(saved["random"])
+        try:
+            records.append(task.step())
+            saved = None
+        except StopHereError:
+            count += 1
+            saved = loaded({"task": task.state_dict(), "random": torch.get_rng_state()})
+            task = make()
+            task.load_state_dict(saved["task"])
+    return records, faults.timeless(task.state_dict()), count
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_step_that_is_stopped_anywhere_comes_to_the_same_end(name):
+    """At every second place, and in what a copy of the supernet does at fewer: that begins from the start."""
+    whole = run_through(TASKS[name], 2)
+    generator = random.Random(0)
+    stopped = run_through(TASKS[name], 2, lambda saves: generator.random() < (0.5 if saves else 0.03))
+    assert stopped[2] > 2
+    assert stopped[:2] == whole[:2]
+
+
+def test_a_loop_goes_on_after_the_turns_that_are_over_with_what_it_has_measured():
+    def turns(progress, meter):
+        for number in progress.each(lambda start: range(start, 5), meter):
+            meter.add(torch.eye(3)[None, number % 3], torch.tensor([0]))
+            seen.append(number)
+
+    seen, whole, parts = [], Meter(), [Meter(), Meter()]
+    turns(Progress(), whole)
+    assert seen == [0, 1, 2, 3, 4]
+    calls = iter([False, False, True])
+
+    def pause():
+        if next(calls):
+            raise StopHereError
+
+    first, second = Progress(pause), Progress()
+    with pytest.raises(StopHereError):
+        turns(first, parts[0])
+    second.load_state_dict(loaded(first.state_dict()))
+    turns(second, parts[1])
+    assert seen[5:] == [0, 1, 2, 3, 4]
+    assert parts[1].read() == whole.read()
+
+
+def test_batches_begin_where_they_are_asked_to_as_if_the_others_had_been_taken():
+    pixels = torch.randint(0, 256, (50, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean = torch.full((3, 1, 1), 128.0)
+    data = runs.Images(pixels, torch.arange(50), torch.arange(50), mean, mean, pad=2, flip=True, cutout=3)
+    for share in ((0, 1), (0, 2), (1, 2)):
+        each = runs.replace(data, share=share)
+        whole = list(each.batches(8, epoch=3))
+        for start in (0, 3, len(whole)):
+            later = list(each.batches(8, 3, start))
+            assert len(later) == len(whole) - start
+            for got, wanted in zip(later, whole[start:], strict=True):
+                assert all(map(torch.equal, got, wanted))
+
+
+@pytest.mark.parametrize("count", [4, 5, 7, 9])
+def test_no_batch_holds_a_single_image(count):
+    pixels, one = torch.zeros(count, 1, 8, 8, dtype=torch.uint8), torch.ones(1, 1, 1)
+    data = runs.Images(pixels, torch.arange(count), torch.arange(count), one, one)
+    sizes = [len(labels) for _, labels in data.batches(2, 0)]
+    assert (sum(sizes), len(sizes)) == (count, data.count(2))
+    assert min(sizes) >= 2
+
+
+# ------------------------------------------------------------------------------------------------------------- killed
+
+
+@pytest.fixture(scope="module")
+def supernet(tmp_path_factory):
+    return faults.prepared(tmp_path_factory.mktemp("faults") / "supernet")
+
+
+@pytest.mark.parametrize("name", ["train_search", "select by masking", "retrain", "analyze fig1"])
+def test_what_is_killed_at_random_moments_comes_to_the_same_end(name, supernet, tmp_path):
+    plan = tuple(supernet if each == "SUPERNET" else each for each in faults.PLANS[name])
+    assert "every bit the same" in faults.check(plan, tmp_path / "runs", 3, random.Random(1))
+
+
+def test_two_processes_that_are_killed_go_on_to_the_same_end(tmp_path):
+    plan = faults.PLANS["torchrun train_search"]
+    faults.undisturbed(plan, tmp_path_of(tmp_path, "whole"))
+    stopped = tmp_path_of(tmp_path, "stopped")
+    line = [*plan[2:], "--checkpoint-minutes", "1e-9"]
+    process = faults.under_torchrun(plan[1], line, stopped)
+    wait_for(stopped / "supernet.pt")
+    os.killpg(process, signal.SIGKILL)
+    faults.waited(process, None)
+    assert runs.load_checkpoint(stopped / "supernet.pt", "supernet")["random"] is not None, "not inside of a step"
+    assert train_search([*line, "--save", str(stopped / "supernet.pt"), "--resume"]) == 2, "alone"
+    assert faults.waited(faults.under_torchrun(plan[1], [*line, "--resume"], stopped), None) == 0
+    assert faults.results(stopped) == faults.results(tmp_path / "whole")
+
+
+def tmp_path_of(folder, name):
+    (folder / name).mkdir()
+    return folder / name
+
+
+def wait_for(path):
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_run_where_its_state_is_whole_and_says_how_to_go_on(tmp_path, number, status):
+    long = [*SEARCH[:2], "--epochs", "1000", *SEARCH[4:], "--checkpoint-minutes", "1e-9"]
+    process = faults.forked("train_search", long, tmp_path)
+    wait_for(tmp_path / "supernet.pt")
+    os.kill(process, number)
+    os.kill(process, number)  # at once: from a batch system and from a shell, perhaps
+    assert faults.waited(process, 60) == status
+    told = (tmp_path / "stderr").read_text()
+    assert "finishing the step" in told
+    line = told.strip().splitlines()[-1]
+    assert line.startswith(f"train_search.py: stopped by {number.name}, its state is in supernet.pt; to go on: ")
+    assert line.endswith("train_search.py " + " ".join(long) + " --resume")
+    assert not runs.load_checkpoint(tmp_path / "supernet.pt", "supernet")["finished"]
+    assert not list(tmp_path.glob(".*")), "locks and unfinished files remain"
+
+
+def test_a_second_run_that_writes_to_the_same_file_is_told_and_stops(tmp_path, capsys):
+    long = [*SEARCH[:2], "--epochs", "1000", *SEARCH[4:]]
+    process = faults.forked("train_search", long, tmp_path)
+    try:
+        wait_for(tmp_path / "supernet.pt")
+        for flags in ([], ["--resume"]):
+            assert train_search([*long, "--save", str(tmp_path / "supernet.pt"), *flags]) == 2
+            error = capsys.readouterr().err
+            assert f"another run is writing to {tmp_path / 'supernet.pt'}: process {process} on " in error
+        assert not list(tmp_path.glob("supernet.1.*"))
+    finally:
+        os.kill(process, signal.SIGKILL)
+        faults.waited(process, None)
+    assert list(tmp_path.glob(".*.lock")), "what a killed run leaves"
+    assert train_search([*SEARCH, "--save", str(tmp_path / "supernet.pt")]) == 0
+    assert not list(tmp_path.glob(".*.lock"))
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    assert train_search([*SEARCH, "--save", str(folder / "supernet.pt")]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    for path in finished.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:-80], lambda data: b""])
+def test_where_the_newest_checkpoint_is_damaged_the_one_before_it_is_used(folder, finished, capsys, damage):
+    newest = folder / "supernet.pt"
+    newest.write_bytes(damage(newest.read_bytes()))
+    assert select(["--ckpt", str(newest)]) == 2
+    assert train_search([*SEARCH, "--save", str(newest), "--resume"]) == 0
+    assert f"going on from the one before it, {newest}.before" in capsys.readouterr().err
+    assert faults.results(folder) == faults.results(finished)
+    for path in (newest, runs.earlier(newest)):
+        path.write_bytes(damage(path.read_bytes()))
+    assert train_search([*SEARCH, "--save", str(newest), "--resume"]) == 2
+    assert "supernet.pt.before is damaged" in capsys.readouterr().err
+
+
+@given(place=st.integers(0, 10**9), bit=st.integers(0, 7))
+def test_a_single_bit_that_has_changed_is_noticed(finished, place, bit):
+    data = bytearray((finished / "supernet.pt").read_bytes())
+    data[place % len(data)] ^= 1 << bit
+    (finished / "changed.pt").write_bytes(data)
+    with pytest.raises(runs.DamagedError):
+        runs.load_checkpoint(finished / "changed.pt", "supernet")
+    (finished / "changed.pt").unlink()
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint_and_is_told(tmp_path, finished):
+    """No file may become as large as the checkpoint is: the real error of the real call, as on a full disk."""
+    begun = [*SEARCH, "--keep-every", "1"]
+    assert train_search([*begun, "--save", str(tmp_path / "supernet.pt")]) == 0
+    (tmp_path / "supernet.epoch001.pt").replace(tmp_path / "supernet.pt")
+    before = (tmp_path / "supernet.pt").read_bytes()
+
+    def limited(arguments):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, resource.RLIM_INFINITY))
+        return train_search(arguments)
+
+    faults.SCRIPTS["limited"] = limited
+    assert faults.waited(faults.forked("limited", [*begun, "--resume"], tmp_path), None) == 2
+    told = (tmp_path / "stderr").read_text().strip().splitlines()[-1]
+    assert told.startswith("train_search.py: error: cannot write supernet.")
+    assert "too large" in told
+    assert (tmp_path / "supernet.pt").read_bytes() == before
+    assert not list(tmp_path.glob(".*")), "a part of a file remains"
+    assert train_search([*SEARCH, "--save", str(tmp_path / "supernet.pt"), "--resume"]) == 0
+    wanted, got = (torch.load(path / "supernet.pt", weights_only=True) for path in (finished, tmp_path))
+    assert faults.timeless(got) == faults.timeless(wanted)
+
+
+def test_a_folder_that_becomes_read_only_is_told(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(runs.Path, "replace", refuse)
+    assert train_search([*SEARCH, "--save", str(tmp_path / "supernet.pt")]) == 2
+    assert "Permission denied" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------------------------------------------ numbers
+
+
+def test_a_loss_that_is_not_finite_is_told_with_its_epoch_batch_and_learning_rate(tmp_path, capsys):
+    save = tmp_path / "supernet.pt"
+    for minutes in ("10", "1e-9"):
+        assert train_search([*SEARCH, "--lr", "1e30", "--save", str(save), "--checkpoint-minutes", minutes]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert "of epoch 1, learning rate 1e+30" in error
+        assert "the loss became nan in batch " in error
+        assert "smaller --lr" in error
+        for path in tmp_path.glob("*.pt*"):
+            content = torch.load(path, weights_only=True)
+            assert runs.infinite(content["state"]) is None
+
+
+def test_a_state_that_is_not_finite_is_neither_saved_nor_read(folder, capsys):
+    content = torch.load(folder / "supernet.pt", weights_only=True)
+    bad = copy.deepcopy(content)
+    bad["state"]["bilevel"]["supernet"]["skeleton.classifier.weight"][0, 0] = torch.inf
+    runs.save_checkpoint(folder / "supernet.pt", bad)
+    assert select(["--ckpt", str(folder / "supernet.pt"), "--save", str(folder / "genotype.json")]) == 2
+    assert "state.bilevel.supernet.skeleton.classifier.weight is not finite" in capsys.readouterr().err
+    assert runs.infinite(content["state"]) is None
+    assert not (folder / "genotype.json").exists()
+
+
+def test_deterministic_algorithms_are_asked_for_and_noted(tmp_path):
+    save = tmp_path / "supernet.pt"
+    try:
+        assert train_search([*SEARCH, "--epochs", "1", "--deterministic", "--save", str(save)]) == 0
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.load(save, weights_only=True)["computing"]["deterministic"] is True
+
+
+def test_a_log_has_no_line_twice(folder):
+    log = folder / "supernet.jsonl"
+    log.write_text(log.read_text() + log.read_text()[:50])  # as a run leaves it that is killed while it writes
+    (folder / "supernet.pt").unlink()
+    runs.earlier(folder / "supernet.pt").replace(folder / "supernet.pt")
+    assert train_search([*SEARCH, "--save", str(folder / "supernet.pt"), "--resume"]) == 0
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
