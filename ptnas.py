@@ -40,7 +40,7 @@ Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) and labels (N,)
 
 
 class Data(Protocol):
-    """A split of a data set. Batches are of nearly equal size, at most `size`, so that none holds a single image.
+    """A split of a data set. Batches are of nearly equal size, at most `size`, and none holds a single image.
 
     share: which of how many processes this one is, (0, 1) if there is just one. Of several, each is given a part of
     every batch to train on, and to evaluate whole batches, those number rank, rank + processes, ....

@@ -592,7 +592,7 @@ class Images:
         return len(self.indices)
 
     def count(self, size: int) -> int:
-        """Batches of nearly equal size, at most `size`, of at least two images."""
+        """Batches of nearly equal size, at most `size`; but none of a single image, for which one can be larger."""
         return max(1, min(math.ceil(len(self) / size), len(self) // 2))
 
     def batches(self, size: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -1173,13 +1173,13 @@ RECORDED: dict[str, dict[str, type | tuple[type, ...]]] = {
 def unsound(content: dict[str, Any]) -> str | None:
     """What is wrong with the settings, records or state of a checkpoint, if anything is."""
     settings, records, fields = content["settings"], content["records"], RECORDED[content["kind"]]
-    if not isinstance(settings, dict) or not isinstance(records, list):
-        return "settings or records are missing"
+    if not isinstance(settings, dict) or not isinstance(records, list) or not isinstance(content["state"], dict):
+        return "settings, records or state are missing"
     if content["kind"] == "supernet":
-        wrong = [name for name, sound in OF_A_SEARCH.items() if name not in settings or not sound(settings[name])]
-        wrong += [name for name, sound in OF_ITS_DATA.items() if name not in content or not sound(content[name])]
-        if wrong:
-            return f"{wrong[0]} is {(settings | content).get(wrong[0])!r}"[:200]
+        for values, checks in ((settings, OF_A_SEARCH), (content, OF_ITS_DATA)):
+            for name, sound in checks.items():
+                if name not in values or not sound(values[name]):
+                    return f"{name} is {values.get(name)!r}"[:200]
     for record in records:
         if not isinstance(record, dict) or any(not isinstance(record.get(name), of) for name, of in fields.items()):
             return "a record lacks something"
@@ -1359,6 +1359,7 @@ class Run:
         self.extra = extra or {}
         if self.state is None:
             self._move_aside()
+            self._save(task)  # before anything else, so that a killed run leaves nothing that does not belong to it
         else:
             load_state(task, self.state, self.checkpoint)
             if task.done != len(self.records):
@@ -1374,13 +1375,14 @@ class Run:
                 if task.done < task.total:  # else only the result is missing, or there was nothing to do
                     self._step(task, unit)
                 self.finished = task.done >= task.total
+                # Before the checkpoint says that the run is finished everything else must be there.
                 if self.finished:
                     complete(self.records)
-                kept = keep_every and task.done % keep_every == 0
-                self._save(task, *([snapshot(self.checkpoint, task.done)] if kept else []))
                 if self.finished or time.monotonic() - drawn > 10:
                     save_picture(self.picture, lambda figure: draw(figure, self.records))
                     drawn = time.monotonic()
+                kept = keep_every and task.done % keep_every == 0
+                self._save(task, *([snapshot(self.checkpoint, task.done)] if kept else []))
                 if self.records:
                     bar.set_postfix_str(show(self.records[-1]))
                 bar.update(task.done - bar.n)
@@ -1547,11 +1549,13 @@ def load_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
         if not content.keys() >= {"space", "dataset", "data", "preset", "image_size"}:
             raise ValueError("what select.py says of the search is missing")
         wrong = [name for name, sound in OF_A_GENOTYPE.items() if name in content and not sound(content[name])]
-        if wrong or ("arch" in content) != (content["space"] == "nb201"):
-            name = wrong[0] if wrong else "space"
-            raise ValueError(f"{name} is {str(content[name])[:80]!r}")
-        if "arch" in content:
-            return Arch.from_text(str(content["arch"])), content
+        if wrong:
+            raise ValueError(f"{wrong[0]} is {str(content[wrong[0]])[:80]!r}")
+        arch = Arch.from_text(str(content["arch"])) if "arch" in content else None
+        if (arch is None) == (content["space"] == "nb201"):
+            raise ValueError(f"it does not fit its space, {content['space']}")
+        if arch:
+            return arch, content
         genotype = Genotype.from_json(content["genotype"])
         SPACES[content["space"]].check(genotype)
         return genotype, content
@@ -1748,7 +1752,9 @@ def draw_cell(axes: Axes, cell: DiscreteCell, title: str) -> None:
 def draw_retraining(figure: Figure, records: list[dict[str, Any]], title: str) -> None:
     """Training and test accuracy and loss per epoch."""
     figure.set_size_inches(9, 4)
-    figure.suptitle(title)
+    figure.suptitle(
+        title.encode("utf-8", "backslashreplace").decode()
+    )  # with the name of a folder, which may be no text
     epochs = [record["epoch"] for record in records]
     for axes, quantity, unit in zip(figure.subplots(1, 2), ("accuracy", "loss"), (" (%)", " (nats)"), strict=True):
         for split, colour, style in (("train", ORANGE, "--"), ("test", BLUE, "-")):

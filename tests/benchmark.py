@@ -161,12 +161,11 @@ def mask(space: str) -> Turns:
     return {"mask": ours, "reference": theirs}
 
 
-def selections(space: str, seeds: int, limit: int) -> list[dict]:
-    """A whole selection on so many of the digits, resized to 12x12 pixels, by perturbation, with five epochs of tuning:
-    by the reference, by ours, and by ours with `tune` as "converge", each from the same supernets of C=16 and 3 cells,
-    one for every seed."""
-    data = runs.load_data("digits", None, torch.device("cpu"), seed=0, image_size=12, limit=limit)
-    settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=16, epochs=20, alpha_lr=3e-3)
+def selections(space: str, seeds: int) -> list[dict]:
+    """A whole selection on the digits, 8x8 pixels, by perturbation, with five epochs of tuning: by the reference, by
+    ours, and by ours with `tune` as "converge", each from the same supernets of C=8 and 3 cells, one for every seed."""
+    data = runs.load_data("digits", None, torch.device("cpu"), seed=0)
+    settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=8, epochs=20, alpha_lr=3e-3)
     seconds, accuracies = ({kind: [] for kind in ("reference", "fixed", "converge")} for _ in range(2))
     for seed in range(seeds):
         train, valid = data.halves(seed)
@@ -187,7 +186,6 @@ def selections(space: str, seeds: int, limit: int) -> list[dict]:
                     accuracy = selection.step()["valid_accuracy"]
             seconds[kind].append(time.perf_counter() - started)
             accuracies[kind].append(accuracy)
-            print(f"  {kind}, {space}, seed {seed}: {seconds[kind][-1]:.0f} s, {accuracy:.2f} %", flush=True)
     rows = []
     for kind in ("fixed", "converge"):
         of = kind, "reference"
@@ -364,7 +362,6 @@ def main() -> None:
     parser.add_argument("--space", nargs="+", choices=("s2", "darts", "nb201"), default=["s2", "darts", "nb201"])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3, help="of select")
-    parser.add_argument("--limit", type=int, default=500, help="images of select")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save", type=Path, metavar="JSON")
     args = parser.parse_args()
@@ -379,7 +376,7 @@ def main() -> None:
                 rows += timed(name, space, args.repeats)
             else:
                 measure = {
-                    "select": partial(selections, seeds=args.seeds, limit=args.limit),
+                    "select": partial(selections, seeds=args.seeds),
                     "memory": partial(peaks, threads=args.threads),
                     "dispatch": dispatched,
                 }[name]

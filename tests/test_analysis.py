@@ -18,6 +18,7 @@ from torch.nn import functional as F
 import runs
 from genotypes import SPACES
 from ptnas import (
+    Progress,
     SearchSettings,
     Selection,
     SelectionSettings,
@@ -330,7 +331,7 @@ def test_discretisation_accuracy_leaves_the_supernet_bit_for_bit_as_it_was(space
     judge, state, before = selection(supernet), state_of(supernet), supernet(images)
     optimizers = copy.deepcopy(judge.bilevel.w_optimizer.state_dict()), judge.bilevel.steps
     random_state = torch.get_rng_state()
-    ANALYZE.strength(judge, supernet.space.cell_types[0], 1, "supernet.pt")
+    ANALYZE.strength(judge, supernet.space.cell_types[0], 1, "supernet.pt", Progress())
     assert same_state(state, state_of(supernet))
     assert torch.equal(supernet(images), before)
     assert (judge.bilevel.w_optimizer.state_dict(), judge.bilevel.steps) == optimizers
@@ -341,7 +342,7 @@ def test_discretisation_accuracy_leaves_the_supernet_bit_for_bit_as_it_was(space
 def test_strength_is_what_the_supernet_reaches_with_the_operation_alone(metric):
     supernet = make_supernet("s2")
     judge = selection(supernet, metric)
-    record = ANALYZE.strength(judge, "normal", 2, "supernet.pt")
+    record = ANALYZE.strength(judge, "normal", 2, "supernet.pt", Progress())
     reached = {}
     for operation, name in enumerate(supernet.space.operations["normal"][2]):
         trial = copy.deepcopy(supernet)

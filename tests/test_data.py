@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +17,7 @@ from torchvision import datasets
 
 import runs
 from runs import UserError, load_data, random_crop, random_cutout, random_flip
-from tests.conftest import write_image_folder
+from tests.conftest import load_script, write_image_folder
 
 CPU = torch.device("cpu")
 
@@ -34,9 +36,9 @@ def test_batches_are_of_nearly_equal_size_and_hold_every_image_once(count, size)
     split = runs.Images(images, torch.arange(count), torch.arange(count), 0 * one, one)
     for batches in (list(split.batches(size, epoch=0)), list(split.clean(size))):
         sizes = [len(labels) for _, labels in batches]
-        assert max(sizes) <= size
+        assert max(sizes) <= (3 if size == 2 and count % 2 else size)
         assert max(sizes) - min(sizes) <= 1
-        assert min(sizes) > 1 or size == 2, "no batch of a single image: a norm would fail on it"
+        assert min(sizes) > 1, "no batch of a single image: a norm would fail on it"
         seen = torch.cat([labels for _, labels in batches])
         assert sorted(seen.tolist()) == list(range(count))
         assert torch.equal(torch.cat([x for x, _ in batches])[:, 0, 0, 0], seen.float())
@@ -281,6 +283,94 @@ def test_images_of_other_modes_among_colour_images_become_colour_images(image_fo
         assert data.train.source[6][:, 0, 0].tolist() == [200, 100, 50]
 
 
+def animated(path):
+    frames = [Image.new("RGB", (8, 8), (value, 0, 0)) for value in (200, 10)]
+    frames[0].save(path.with_suffix(".webp"), save_all=True, append_images=frames[1:], lossless=True)
+
+
+def elongated(path):
+    Image.new("RGB", (1, 20_000), (200, 0, 0)).save(path)
+
+
+def pages(path):
+    frames = [Image.new("RGB", (8, 8), (value, 0, 0)) for value in (200, 10)]
+    frames[0].save(path.with_suffix(".tiff"), save_all=True, append_images=frames[1:])
+
+
+def one_pixel(path):
+    Image.new("RGB", (1, 1), (200, 0, 0)).save(path)
+
+
+def large(path):
+    """More than the 89 megapixels from which Pillow warns."""
+    Image.new("1", (10_000, 9_000), 0).save(path)
+
+
+def real_numbers(path):
+    Image.new("F", (8, 8), 30.0).save(path.with_suffix(".tiff"))
+
+
+def transparent_palette(path):
+    Image.new("RGBA", (8, 8), (200, 0, 0, 100)).convert("P").save(path, transparency=0)
+
+
+@pytest.mark.parametrize(
+    ("write", "red"),
+    [
+        (animated, 200), (elongated, 200), (pages, 200), (one_pixel, 200), (large, 0), (real_numbers, 30),
+        (transparent_palette, None),
+    ],
+)  # fmt: skip
+def test_odd_images_are_read_by_their_first_frame_and_their_middle(image_folder, write, red):
+    path = image_folder / "train" / "apple" / "0.png"
+    path.unlink()
+    write(path)
+    data = load_data(str(image_folder), None, CPU, seed=0, image_size=8, workers=0)
+    assert data.train.source.shape == (12, 3, 8, 8)
+    if red is not None:
+        assert (data.train.source[0, 0].int() - red).abs().max() <= 3
+
+
+def test_folders_in_folders_are_gone_through_once_though_links_lead_back(image_folder):
+    apple = image_folder / "train" / "apple"
+    (apple / "red").mkdir()
+    (apple / "0.png").rename(apple / "red" / "0.png")
+    for name, target in (("loop", apple), ("again", apple), ("up", image_folder), ("part", image_folder / "train")):
+        (apple / "red" / name).symlink_to(target, target_is_directory=True)
+    (apple / "other.png").mkdir()
+    elsewhere = image_folder / "elsewhere"
+    (image_folder / "train" / "pear").rename(elsewhere)
+    (image_folder / "train" / "pear").symlink_to(elsewhere, target_is_directory=True)
+    data = load_data(str(image_folder), None, CPU, seed=0, workers=0)
+    assert data.train.labels.tolist() == 6 * [0] + 6 * [1]
+
+
+def test_names_that_are_no_text_are_read_trained_on_and_printed(tmp_path, capsys):
+    """In Latin-1, on a system whose names are in UTF-8: a folder, its classes and the files in them."""
+    odd = os.fsdecode(b"caf\xe9")
+    images = write_image_folder(tmp_path / odd, classes=(odd, "tea"))
+    (images / "train" / odd / "0.png").rename(images / "train" / odd / f"{odd}.png")
+    names = {name: str(tmp_path / name) for name in ("supernet.pt", "genotype.json", "network.pt")}
+    small = ["--epochs", "1", "--channels", "2", "--threads", "1", "--save"]
+    plan = ["--space", "s2", "--dataset", str(images), "--preset", "laptop", *small, names["supernet.pt"]]
+    assert load_script("train_search").main(plan) == 0
+    capsys.readouterr()
+    none = ["--tune-epochs", "0", "--threads", "1", "--save", names["genotype.json"]]
+    assert load_script("select").main(["--ckpt", names["supernet.pt"], *none]) == 0
+    assert load_script("retrain").main(["--arch", names["genotype.json"], *small, names["network.pt"]]) == 0
+    assert runs.load_checkpoint(tmp_path / "network.pt", "network")["classes"] == [odd, "tea"]
+    (images / "train" / odd / f"{odd}.png").write_bytes(b"")
+    assert load_script("train_search").main([*plan[:-1], str(tmp_path / "other.pt")]) == 2
+    assert "caf\\udce9.png" in capsys.readouterr().err
+
+
+def test_fewer_images_than_a_batch_are_enough(tmp_path):
+    images = write_image_folder(tmp_path / "images", count=2)
+    save = tmp_path / "supernet.pt"
+    small = ["--preset", "laptop", "--epochs", "1", "--channels", "2", "--threads", "1", "--save", str(save)]
+    assert load_script("train_search").main(["--space", "s2", "--dataset", str(images), *small]) == 0
+
+
 def test_images_of_other_sizes_are_fitted(image_folder):
     Image.new("RGB", (30, 9), (1, 2, 3)).save(image_folder / "train" / "apple" / "wide.png")
     assert load_data(str(image_folder), None, CPU, seed=0).image_size == 32
@@ -349,9 +439,37 @@ def truncated_image(folder):
     path.write_bytes(path.read_bytes()[:60])
 
 
+def empty_image(folder):
+    (folder / "train" / "apple" / "3.png").write_bytes(b"")
+
+
+def giant_image(folder):
+    """In its header: 60,000 pixels on each side."""
+    path = folder / "train" / "apple" / "3.png"
+    Image.new("1", (8, 8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = 2 * (60_000).to_bytes(4, "big")
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+
+
+def broken_link(folder):
+    (folder / "train" / "apple" / "3.png").unlink()
+    (folder / "train" / "apple" / "3.png").symlink_to("nowhere.png")
+
+
+def pipe(folder):
+    (folder / "train" / "apple" / "3.png").unlink()
+    os.mkfifo(folder / "train" / "apple" / "3.png")
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
+        (empty_image, "cannot read the image .*3.png"),
+        (giant_image, "cannot read the image .*3.png.*exceeds limit"),
+        (broken_link, "cannot read the image .*3.png: it is no file"),
+        (pipe, "cannot read the image .*3.png: it is no file"),
         (no_training, "needs the folders train/ and test/ or val/"),
         (no_test, "needs the folders train/ and test/ or val/"),
         (empty_class, "plum"),

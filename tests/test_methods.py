@@ -182,7 +182,7 @@ def unmeasured(monkeypatch):
     """Epochs of SGAS without training and measuring; returns the sizes of their batches."""
     sizes = []
 
-    def epoch(self, train, valid, epoch):
+    def epoch(self, train, valid, epoch, progress):
         sizes.append(self.batch_size)
         return Measurement(0.0, 0.0)
 

@@ -198,12 +198,12 @@ def in_process(monkeypatch):
     """The commands of a study run in this process; returns the list of them."""
     ran = []
 
-    def run(command, **_):
-        ran.append(command[2:])
-        name = {"train_search.py": train_search, "select.py": select}[command[1].rsplit("/", 1)[-1]]
-        return subprocess.CompletedProcess(command, name(command[2:]), "done\n", "failed\n")
+    def run(command, children, **_):
+        ran.append(command[1:])
+        script = {"train_search.py": train_search, "select.py": select}[command[0]]
+        return subprocess.CompletedProcess(command, script(command[1:]), "done\n", "failed\n")
 
-    monkeypatch.setattr(ANALYZE.subprocess, "run", run)
+    monkeypatch.setattr(ANALYZE, "run_script", run)
     return ran
 
 

@@ -167,15 +167,6 @@ def test_batches_begin_where_they_are_asked_to_as_if_the_others_had_been_taken()
                 assert all(map(torch.equal, got, wanted))
 
 
-@pytest.mark.parametrize("count", [4, 5, 7, 9])
-def test_no_batch_holds_a_single_image(count):
-    pixels, one = torch.zeros(count, 1, 8, 8, dtype=torch.uint8), torch.ones(1, 1, 1)
-    data = runs.Images(pixels, torch.arange(count), torch.arange(count), one, one)
-    sizes = [len(labels) for _, labels in data.batches(2, 0)]
-    assert (sum(sizes), len(sizes)) == (count, data.count(2))
-    assert min(sizes) >= 2
-
-
 # ------------------------------------------------------------------------------------------------------------- killed
 
 
