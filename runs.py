@@ -253,7 +253,7 @@ def command(script: str, main: Callable[[Sequence[str] | None], None], argv: Seq
     try:
         with SIGNALS.handled(), alone_or_together():
             main(argv)
-    except UserError as error:
+    except (UserError, OSError) as error:  # the latter of names that are too long, and of what else systems refuse
         # A loader process wraps the message in its traceback, of which it is the last line.
         complain(script, str(error).strip().splitlines()[-1].removeprefix("runs.UserError: "))
         return 2
@@ -1533,9 +1533,9 @@ def load_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
     except ValueError as error:
         raise UserError(f"--arch: {error}") from None
     path = Path(text)
-    if not path.is_file():
+    if len(text) > 4096 or not path.is_file():
         forms = "no file, not Genotype(...), not |op~0|+..."
-        raise UserError(f"no architecture {text!r}: {forms}, and none of {', '.join(PUBLISHED)}")
+        raise UserError(f"no architecture {text[:200]!r}: {forms}, and none of {', '.join(PUBLISHED)}")
     try:
         if path.stat().st_size > 10 << 20:
             raise ValueError("more than 10 MiB")

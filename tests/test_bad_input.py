@@ -191,6 +191,10 @@ def bad_inputs(folder):
         (retrain, ["--arch", "Genotype(normal=[], normal_concat=[], reduce=[], reduce_concat=[])"], "normal"),
         (retrain, ["--arch", "Genotype(" + "(" * 5000], "not of the form"),
         (retrain, ["--arch", "x" * 100_000], "no architecture"),
+        (retrain, ["--arch", "x" * 1000], "File name too long"),
+        (train_search, [*search, "--save", "x" * 1000 + ".pt"], "File name too long"),
+        (train_search, [*search, "--dataset", "x" * 1000], "File name too long"),
+        (select, ["--ckpt", "x" * 1000], "File name too long"),
         (retrain, ["--arch", "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|", "--dataset", "imagenet"], "ImageNet"),
         (analyze, [], "COMMAND"),
         (analyze, ["fig5"], "invalid choice"),
@@ -300,7 +304,7 @@ IN_GENOTYPES = {
     "foreign": "max_pool_3x3 is no answer on the edge",
     "null": "is not an (operation, input node) pair",
     "lonely": "two (operation, input node) pairs",
-    "nodes": "concat",
+    "nodes": "not the nodes of a cell of the space s2",
     "concat": "distinct nodes from 2 to 5",
     "partial": "not the nodes of a cell of the space s2",
     "field": "exactly the fields",
@@ -353,15 +357,16 @@ def test_bad_input_ends_in_one_clear_line_and_leaves_nothing_behind(folder, caps
     monkeypatch.chdir(work)
     state = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     capsys.readouterr()
+    wrong = []
     for command, arguments, words in cases:
         status = command(arguments)
         out, err = capsys.readouterr()
-        assert status == 2, arguments
-        assert words in err, (arguments, err)
-        assert len(err.strip().splitlines()) == 1, (arguments, err)
-        assert "Traceback" not in err + out
         after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-        assert after == state, arguments
+        clear = words in err and len(err.strip().splitlines()) == 1 and "Traceback" not in err + out
+        if status != 2 or not clear or after != state:
+            wrong.append((arguments, status, words, err, sorted(after.keys() ^ state.keys())))
+            state = after
+    assert not wrong
 
 
 def test_a_pickle_with_a_payload_is_not_executed(tmp_path, capsys):
