@@ -1042,7 +1042,7 @@ def saved_results(folder: Path) -> list[Result]:
     damaged ones too, are passed over."""
     results = {}
     for path in sorted(folder.glob("*.pt"), key=lambda path: path.stat().st_mtime):
-        with contextlib.suppress(runs.UserError, KeyError, TypeError, IndexError):
+        with contextlib.suppress(runs.UserError, LookupError, TypeError, ValueError, AttributeError):
             network = runs.load_checkpoint(path, "network")
             origin, how, last = network["origin"], network["settings"], network["records"][-1]
             method, search = method_of(origin), origin["search"]

@@ -397,11 +397,15 @@ def random_state() -> list[Tensor]:
 
 
 def set_random_state(states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1 and torch.cuda.is_initialized():
-        torch.cuda.set_rng_state(states[1])
-    elif len(states) > 1 and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(states[1])
+    """Of a device that is not there any more nothing. Raises UserError if these are no states."""
+    try:
+        torch.set_rng_state(states[0])
+        if len(states) > 1 and torch.cuda.is_initialized():
+            torch.cuda.set_rng_state(states[1])
+        elif len(states) > 1 and torch.backends.mps.is_available():
+            torch.mps.set_rng_state(states[1])
+    except (RuntimeError, TypeError, LookupError) as error:
+        raise UserError(f"the checkpoint has no state of the random generators: {error}") from None
 
 
 def announce(settings: dict[str, Any]) -> None:
@@ -1175,11 +1179,10 @@ def unsound(content: dict[str, Any]) -> str | None:
     settings, records, fields = content["settings"], content["records"], RECORDED[content["kind"]]
     if not isinstance(settings, dict) or not isinstance(records, list) or not isinstance(content["state"], dict):
         return "settings, records or state are missing"
-    if content["kind"] == "supernet":
-        for values, checks in ((settings, OF_A_SEARCH), (content, OF_ITS_DATA)):
-            for name, sound in checks.items():
-                if name not in values or not sound(values[name]):
-                    return f"{name} is {values.get(name)!r}"[:200]
+    for values, checks in zip((settings, content, content["state"]), SOUND[content["kind"]], strict=False):
+        for name, sound in checks.items():
+            if name not in values or not sound(values[name]):
+                return f"{name} is {values.get(name)!r}"[:200]
     for record in records:
         if not isinstance(record, dict) or any(not isinstance(record.get(name), of) for name, of in fields.items()):
             return "a record lacks something"
@@ -1232,6 +1235,17 @@ OF_ITS_DATA: dict[str, Callable[[Any], bool]] = {
     "classes": lambda value: isinstance(value, list) and all(map(_text, value)) and len(value) > 1,
     "channels": _one_of(1, 3),
     "image_size": _whole(8, 4096),
+}
+# By kind, what other commands than the one that wrote a checkpoint take from its settings, itself and its state
+SOUND: dict[str, tuple[dict[str, Callable[[Any], bool]], ...]] = {
+    "supernet": (
+        OF_A_SEARCH,
+        OF_ITS_DATA,
+        {"bilevel": lambda value: isinstance(value, dict) and isinstance(value.get("supernet"), dict)},
+    ),
+    "selection": ({"space": OF_A_SEARCH["space"], "criterion": _text, "seed": _whole(0)},),
+    "network": (),
+    "analysis": ({"command": _text},),
 }
 
 

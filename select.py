@@ -109,7 +109,7 @@ def select(
     train, valid = data.halves(trained["seed"])
     trained_for = checkpoint["records"][-1]["epoch"]
     selection = Selection(supernet, search, how, train, valid, trained_for)
-    selection.decisions += checkpoint["state"].get("decisions", [])  # of SGAS
+    selection.decisions += checkpoint["state"].get("decisions") or []  # of SGAS
 
     runs.announce(settings | {"image_size": data.image_size, **runs.place(device), **computing})
     if not checkpoint["finished"]:
