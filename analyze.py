@@ -124,15 +124,16 @@ class Trained(NamedTuple):
 
 
 def checkpoints(args: Namespace) -> list[Path]:
-    """The supernets asked for. By default that of train_search.py, which is run first if it has not been yet."""
+    """The supernets asked for. By default that of train_search.py, which is run first if it has not been yet, or not to
+    its end."""
     if args.ckpt:
         if len({path.name for path in args.ckpt}) < len(args.ckpt):
             raise runs.UserError("--ckpt: two supernets have the same file name, by which they are told apart")
         return args.ckpt
     default = Path("supernet.pt")
-    if not default.exists():
+    if not default.exists() or begun(default):
         need_one_process()
-        command = ["train_search.py", "--space", "s2", "--keep-every", "5", "--device", args.device]
+        command = ["train_search.py", "--space", "s2", "--keep-every", "5", "--device", args.device, "--resume"]
         command += ["--threads", str(args.threads)] if args.threads else []
         print(f"python {shlex.join(command)}", flush=True)
         if run_script(command, []).returncode:
@@ -140,11 +141,24 @@ def checkpoints(args: Namespace) -> list[Path]:
     return [default]
 
 
-def run_script(command: Sequence[str], children: list[subprocess.Popen], **how: Any) -> subprocess.CompletedProcess:
-    """Run a script beside this one. What the signals of this process end, it asks to save and waits for; while a
-    script runs it is among `children`, for the thread in which signals arrive."""
+def begun(supernet: Path) -> bool:
+    """Whether this is of a search as `checkpoints` starts it, which was stopped."""
+    checkpoint = runs.load_newest(supernet, "supernet")[0]
+    preset, values = runs.preset("search", None, "digits", "s2")
+    how = {"space": "s2", "dataset": "digits", "preset": preset, "seed": 0, **asdict(SearchSettings(**values))}
+    return not checkpoint["finished"] and how.items() <= checkpoint["settings"].items()
+
+
+def run_script(
+    command: Sequence[str], children: list[subprocess.Popen], stopping: Callable[[], bool] = lambda: False, **how: Any
+) -> subprocess.CompletedProcess:
+    """Run a script beside this one. A signal to this process asks it to save and to end, and is passed on when that is
+    over. In another thread, where signals do not arrive, the script is among `children` while it runs, to be asked from
+    elsewhere; it asks itself if `stopping()` by then."""
     with subprocess.Popen([sys.executable, str(HERE / command[0]), *command[1:]], text=True, **how) as child:
         children.append(child)
+        if stopping():
+            child.terminate()
         try:
             out, err = child.communicate()
         except runs.Stopped:
@@ -165,9 +179,7 @@ def load_supernet(path: Path, args: Namespace) -> Trained:
     checkpoint, device = runs.load_search(path), runs.set_up(args)
     given = {"dataset": args.dataset and runs.dataset_name(args.dataset), "data": runs.data_folder(args.data)}
     settings = checkpoint["settings"] | {name: value for name, value in given.items() if value}
-    record, epochs = checkpoint["records"][-1], settings["epochs"]
-    if not checkpoint["finished"]:
-        runs.note(f"note: {path} is the supernet after {record['epoch']} of {epochs} epochs")
+    record = checkpoint["records"][-1]
     data = runs.load_supernet_data(checkpoint, path, settings, device)
     supernet = SearchSettings.of(settings).supernet(SPACES[settings["space"]], len(data.classes), data.channels)
     runs.load_state(supernet.to(device), checkpoint["state"]["bilevel"]["supernet"], path)
@@ -225,7 +237,7 @@ def check_picture(args: Namespace) -> None:
     taken = checkpoint.exists()
     if taken and "resume" in args:
         with contextlib.suppress(runs.UserError):
-            taken = runs.load_checkpoint(checkpoint, "analysis")["settings"]["command"] != args.command
+            taken = runs.load_newest(checkpoint, "analysis")[0]["settings"]["command"] != args.command
     if args.save.suffix != ".png" or taken:
         raise runs.UserError(f"--save {args.save}: a file name that ends in .png and is not that of a run is needed")
 
@@ -415,9 +427,11 @@ def read_log(path: Path) -> list[Record]:
     try:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         curve = [{name: record[name] for name in ("epoch", "valid_accuracy", "skip_gap")} for record in records]
+        if any(not isinstance(value, int | float | None) for record in curve for value in record.values()):
+            raise ValueError
     except OSError:
         raise runs.UserError(f"there is no log {path}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise runs.UserError(f"{path} is not the log of a search, supernet.jsonl") from None
     if not curve or any(record["skip_gap"] is None for record in curve):
         raise runs.UserError(f"{path}: no epoch, or a space in which no edge has both skip_connect and a convolution")
@@ -508,11 +522,9 @@ def table1(args: Namespace) -> None:
     plan = runs.preset("table1", settings["preset"], settings["dataset"])[1]
     training = RetrainSettings(**runs.overridden(plan, args, "epochs", "layers", "channels"))
     shuffled: list[tuple[str, nn.Module, list[list[Pair]]]] = []
-    sources = []
     for kind in ("VGG", "ResNet"):
-        network, source = stage_network(kind, training, trained, args)
+        network = stage_network(kind, training, trained, args)
         shuffled.append((kind, network.eval(), network.pairs()))
-        sources.append(source)
     shuffled.append(("DARTS supernet", trained.supernet, pairs_of_edges(trained.supernet)))
     # A folder is in the order of its classes, and a batch of one class has statistics of its own.
     order = torch.randperm(len(trained.data.test), generator=torch.Generator().manual_seed(args.seed))
@@ -538,7 +550,6 @@ def table1(args: Namespace) -> None:
         lambda record: f"{record['network']} {record['test_accuracy']:.2f}%",
         lambda figure, records: draw_shuffles(figure, records, chance),
         before_and_after,
-        sources,
     )
     print(f"\nTable 1: test accuracy (%) on {Path(settings['dataset']).name}, {args.shuffles} shuffles, mean ± sd\n")
     print("| | paper (CIFAR-10): before | after | here: before | after ", end="")
@@ -563,8 +574,8 @@ def batch_statistics(network: nn.Module) -> Iterator[None]:
             norm.eval().track_running_stats = True
 
 
-def stage_network(kind: str, training: RetrainSettings, trained: Trained, args: Namespace) -> tuple[Staged, Path]:
-    """VGG or ResNet, trained on all the training images of the supernet's data, and where it is saved."""
+def stage_network(kind: str, training: RetrainSettings, trained: Trained, args: Namespace) -> Staged:
+    """VGG or ResNet, trained on all the training images of the supernet's data."""
     settings = {name: trained.settings[name] for name in ("dataset", "data", "limit", "image_size")}
     settings |= {"network": kind, "seed": args.seed, **asdict(training)}
     save = args.save.with_suffix(f".{kind.lower()}.pt")
@@ -582,7 +593,7 @@ def stage_network(kind: str, training: RetrainSettings, trained: Trained, args: 
                 lambda record: f"{kind}: test accuracy {record['test_accuracy']:.2f}%",
                 lambda figure, records: runs.draw_retraining(figure, records, kind),
             )
-    return network, save
+    return network
 
 
 # What the norms of VGG and ResNet take in evaluation; those of a supernet always take the statistics of the batch
@@ -739,9 +750,10 @@ def hessian(args: Namespace) -> None:
     loaded = [load_supernet(path, args) for path in checkpoints(args)]
     measures, sources = [], []
     for trained in loaded:
+        settings = runs.load_search(trained.path)["settings"]
         for path in {**runs.snapshots(trained.path), trained.record["epoch"]: trained.path}.values():
             checkpoint = runs.load_search(path)
-            if checkpoint["settings"] != runs.load_search(trained.path)["settings"]:
+            if checkpoint["settings"] != settings:
                 raise runs.UserError(f"{path} was kept by another search than that of {trained.path}")
             state = checkpoint["state"]["bilevel"]["supernet"]
             runs.load_state(trained.supernet, state, path)
@@ -886,27 +898,34 @@ class Study:
 
     def __init__(self, folder: Path, jobs: int, threads: int | None):
         need_one_process()
-        self.folder, self.jobs, self.failed = folder, jobs, False
+        self.folder, self.jobs, self.failed, self.stopping = folder, jobs, False, False
         self.children: list[subprocess.Popen] = []
         self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
         self.ledger = folder / "commands.json"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.done: dict[str, str] = dict(json.loads(self.ledger.read_text())) if self.ledger.exists() else {}
-        except (OSError, ValueError, TypeError) as error:
+        except OSError as error:
             raise runs.UserError(f"cannot work in {folder}: {error}") from None
 
     def run(self, wanted: dict[Path, list[str]], source: Callable[[Path], Path] | None = None) -> None:
         """Run the commands, by the result that each writes, that have not been run yet, `jobs` at a time. `source` is
         the file that a result was made from."""
+        with runs.locked(self.ledger):
+            try:
+                done = json.loads(self.ledger.read_text()) if self.ledger.exists() else {}
+                self._run_missing(wanted, source, dict(done))
+            except (ValueError, TypeError) as error:
+                raise runs.UserError(f"{self.ledger} is no list of commands: {error}") from None
+
+    def _run_missing(
+        self, wanted: dict[Path, list[str]], source: Callable[[Path], Path] | None, done: dict[str, str]
+    ) -> None:
 
         def entry(save: Path) -> str:
             return shlex.join(wanted[save]) + (f"  # {runs.fingerprint(source(save))}" if source else "")
 
         missing = {
-            save: command
-            for save, command in wanted.items()
-            if not save.exists() or self.done.get(save.name) != entry(save)
+            save: command for save, command in wanted.items() if not save.exists() or done.get(save.name) != entry(save)
         }
         if not missing:
             return
@@ -915,12 +934,12 @@ class Study:
             try:
                 for each in as_completed(running):
                     if each.result():
-                        self.done[running[each].name] = entry(running[each])
-                        runs.write_json(self.ledger, self.done)
+                        done[running[each].name] = entry(running[each])
+                        runs.write_json(self.ledger, done)
                         bar.update()
             except BaseException as error:
-                self.failed = True
-                for child in list(self.children) if isinstance(error, runs.Stopped) else ():
+                self.failed, self.stopping = True, isinstance(error, runs.Stopped)
+                for child in list(self.children) if self.stopping else ():
                     child.terminate()
                 executor.shutdown(cancel_futures=True)
                 raise
@@ -933,7 +952,10 @@ class Study:
         script, *arguments = command
         how = ["--threads", str(self.threads), "--save", str(save), "--resume"]
         errors = None if self.jobs == 1 else subprocess.PIPE  # several at a time would write over one another
-        ended = run_script([script, *arguments, *how], self.children, stdout=subprocess.PIPE, stderr=errors)
+        line = [script, *arguments, *how]
+        ended = run_script(line, self.children, lambda: self.stopping, stdout=subprocess.PIPE, stderr=errors)
+        if self.stopping:
+            return False
         if ended.returncode:
             self.failed = True
             said = [line for line in (ended.stderr or "").splitlines() if ": error: " in line]
@@ -1241,7 +1263,7 @@ def true_errors(
     """Of what is selected at these points, in percent, by data set."""
     options = ("--device", args.device, "--benchmark", str(args.benchmark))
     saves = selected(study, points, options, args.tune_epochs)
-    return [benchmark[str(runs.load_architecture(str(save))[0])] for save in saves]
+    return [benchmark[str(runs.load_genotype(save)[0])] for save in saves]
 
 
 def table4(args: Namespace) -> None:
@@ -1391,7 +1413,7 @@ def fig9(args: Namespace) -> None:
             points[save] = {"method": method, "seed": how["seed"], "tune_epochs": epochs}
     study.run(commands, sources.__getitem__)
     for save, point in points.items():
-        architecture, found = runs.load_architecture(str(save))
+        architecture, found = runs.load_genotype(save)
         if benchmark:
             point["test_error"] = benchmark[str(architecture)]
         else:

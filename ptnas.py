@@ -688,7 +688,9 @@ class Supernet(nn.Module):
             count = self.alpha[cell_type].shape[1]
             whole = tuple(range(count))
             if len(read) != len(rows) or not all(
-                len(operations) < 2 and set(operations) <= {*whole} if decided else operations == whole
+                type(decided) is bool
+                and {type(each) for each in operations} <= {int}
+                and (len(operations) < 2 and set(operations) <= {*whole} if decided else operations == whole)
                 for operations, decided in read
             ):
                 raise ValueError(f"presence {read} of the {cell_type} cell")
@@ -716,6 +718,7 @@ class Meter:
 
     def __init__(self):
         self.earlier: list[tuple[float, ...]] = []  # rows that were read back before
+        self.first = 0  # the number of the first batch that is added
         self.sums: list[Tensor] = []  # of each batch
         self.counts: list[int] = []
 
@@ -727,22 +730,25 @@ class Meter:
         self.counts.append(len(labels))
 
     def rows(self) -> list[tuple[float, ...]]:
-        """Of every batch how many were right, the sum of the losses, how many were right among five, and how many there
-        were. Raises FloatingPointError if a loss is not finite."""
+        """Of every batch, those of all processes, how many were right, the sum of the losses, how many were right among
+        five, how many there were, and its number. Raises FloatingPointError, in all processes, if a loss is not
+        finite."""
         sums = torch.stack(self.sums).tolist() if self.sums else []
-        rows = [*self.earlier, *((*each, count) for each, count in zip(sums, self.counts, strict=True))]
-        for number, (_, loss, _, count) in enumerate(rows, start=1):
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss became {loss / count} in batch {number}")
+        numbers = itertools.count(self.first)
+        new = [(*each, count, number) for each, count, number in zip(sums, self.counts, numbers, strict=False)]
+        rows = gathered([*self.earlier, *new])
+        lost = [(number, loss / count) for _, loss, _, count, number in rows if not math.isfinite(loss)]
+        if lost:
+            raise FloatingPointError("the loss became {1} in batch {0}".format(*min(lost)))
         return rows
 
     def read(self, top5: bool = False) -> Measurement:
         """Of the batches of all processes; the sums are exact, so that it does not matter who added which. Raises
         ValueError if nothing was added, FloatingPointError if a loss is not finite."""
-        rows = gathered(self.rows())
+        rows = self.rows()
         if not rows:
             raise ValueError("nothing was measured")
-        *columns, count = map(math.fsum, zip(*rows, strict=True))
+        *columns, count, _ = map(math.fsum, zip(*rows, strict=True))
         correct, loss, among_five = (value / count for value in columns)
         return Measurement(100 * correct, loss, 100 * among_five if top5 else None)
 
@@ -838,7 +844,7 @@ class Part:
 
     def state_dict(self) -> dict[str, Any]:
         """Of several processes, the rows of all."""
-        rows = [gathered(meter.rows()) for meter in self.meters] or self.rows
+        rows = [meter.rows() for meter in self.meters] or self.rows
         return {"over": self.over, "turns": self.turns, "rows": rows, "value": self.value}
 
 
@@ -872,7 +878,7 @@ class Progress:
         meters. even: whether every process takes as many turns; of several, those that do not cannot meet to stop."""
         part = self._next()
         for meter, rows in zip(meters, part.rows or (), strict=False):
-            meter.earlier = rows
+            meter.earlier, meter.first = rows, part.turns
         part.meters = meters
         if part.over:
             return
@@ -1583,15 +1589,15 @@ class Selection(Steps):
         loss after discretising, and again after tuning (the trajectory of Fig. 6)."""
         converges, goal = self.settings.tune == "converge", self.accuracy
         if converges and goal is None:
-            goal = self.measure().accuracy
+            goal = self.measure(self.progress).accuracy
         decisions = [self.progress.part(decide) for decide in self.rounds[self.done]]
-        reached = [self.measure()]
+        reached = [self.measure(self.progress)]
         epochs = 0
         while epochs < self.settings.tune_epochs and not (converges and self._converged(reached, goal)):
             self.bilevel.epoch(self.train, self.valid, self.tuned + epochs, self.progress)
             epochs += 1
             if converges or epochs == self.settings.tune_epochs:
-                reached.append(self.measure())
+                reached.append(self.measure(self.progress))
         self.decisions += decisions
         self.tuned += epochs
         self.accuracy = goal
@@ -1625,13 +1631,10 @@ class Selection(Steps):
             "scores": {str(source): score.measured for source, score in zip(sources, scores, strict=True)},
         }
 
-    def measure(self) -> Measurement:
-        """How the supernet does on the validation images."""
-        return self._measure(self.supernet, self.progress)
-
-    def _measure(self, supernet: Supernet, progress: Progress) -> Measurement:
+    def measure(self, progress: Progress | None = None, supernet: Supernet | None = None) -> Measurement:
+        """How the supernet, or another one, does on the validation images."""
         size = self.search.eval_batch_size
-        return evaluate(supernet, self.valid, size, passes=self._passes, progress=progress)
+        return evaluate(supernet or self.supernet, self.valid, size, passes=self._passes, progress=progress)
 
     def measure_without(self, candidates: Sequence[Candidate]) -> list[Measurement]:
         """How it does without each of the candidates."""
@@ -1654,7 +1657,7 @@ class Selection(Steps):
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 for epoch in range(self.settings.tune_epochs):
                     bilevel.epoch(self.train, self.valid, self.tuned + epoch, progress)
-            return tuple(self._measure(supernet, progress))
+            return tuple(self.measure(progress, supernet))
 
         return Measurement(*self.progress.part(tune_and_measure))
 

@@ -1,10 +1,10 @@
 """The machinery of a run: presets, devices, data sets, checkpoints, logs, resume, pictures. `ptnas.py` has the method.
 
 A run is a loop around a task that takes one step at a time (`Search`, `Selection`, `Retraining`). After every step its
-state is written to a checkpoint, its record is appended to a log and its picture is redrawn, all of one name:
-`supernet.pt`, `supernet.jsonl`, `supernet.png`; long steps are saved inside, too. Everything random depends on the
-seed, on how many steps were done and, of several processes, on which it is, and what was drawn inside a step is saved
-with it: a resumed run draws what an uninterrupted one would have drawn.
+state is written to a checkpoint, its record is appended to a log and now and then its picture is redrawn, all of one
+name: `supernet.pt`, `supernet.jsonl`, `supernet.png`; long steps are saved inside, too. Everything random depends on
+the seed, on how many steps were done and, of several processes, on which it is, and where a step is saved inside, the
+random generators are too: a resumed run draws what an uninterrupted one would have drawn.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class UserError(Exception):
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ends the run. saved: where its state was whole and is saved, if that is so."""
+    """A signal ends the run. whole: where its state can be saved."""
 
-    def __init__(self, number: int, saved: Path | None = None):
+    def __init__(self, number: int, whole: bool = False):
         super().__init__(number)
-        self.number, self.saved = number, saved
+        self.number, self.whole = number, whole
 
 
 # ============================================================================================================
@@ -255,19 +255,22 @@ def command(script: str, main: Callable[[Sequence[str] | None], None], argv: Seq
             main(argv)
     except (UserError, OSError) as error:  # the latter of names that are too long, and of what else systems refuse
         # A loader process wraps the message in its traceback, of which it is the last line.
-        complain(script, str(error).strip().splitlines()[-1].removeprefix("runs.UserError: "))
+        complain(script, (str(error).strip() or repr(error)).splitlines()[-1].removeprefix("runs.UserError: "))
         return 2
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        reason = str(error).strip().splitlines() or ["no memory is left"]
-        complain(script, f"{reason[0]} (smaller: --batch-size, --channels, --low-memory)")
+    except (MemoryError, RuntimeError) as error:  # that of a GPU and that of the CPU's allocator are of the latter kind
+        reason = (str(error).strip() or "no memory is left").splitlines()[0]
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in reason:
+            raise
+        complain(script, f"{reason} (smaller: --batch-size, --channels, --image-size; --low-memory)")
         return 2
     except Stopped as stop:
-        arguments = [*(sys.argv[1:] if argv is None else argv)]
-        if stop.saved and "--resume" not in arguments:
+        arguments = ["python", script, *map(str, sys.argv[1:] if argv is None else argv)]
+        if SIGNALS.checkpoint and "--resume" not in arguments:
             arguments.append("--resume")
-        saved = f", its state is in {stop.saved}" if stop.saved else ""
+        saved = f", its last checkpoint is {SIGNALS.checkpoint}" if SIGNALS.checkpoint else ""
         name = signal.Signals(stop.number).name
-        note(f"{script}: stopped by {name}{saved}; to go on: {shlex.join([script, *map(str, arguments)])}")
+        with contextlib.suppress(OSError):  # the signal may have ended what reads this
+            note(f"{script}: stopped by {name}{saved}; to go on: {shlex.join(arguments)}")
         return 128 + stop.number
     return 0
 
@@ -285,7 +288,7 @@ class Signals:
         self.seen: int | None = None
         self.when = 0.0
         self.waits = False
-        self.process: int | None = None
+        self.checkpoint: Path | None = None  # that the command has written or gone on from last
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
@@ -293,8 +296,9 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self.seen, self.waits, self.process = None, False, os.getpid()
-        before = {number: signal.signal(number, self._arrived) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.seen, self.waits, self.checkpoint = None, False, None
+        heard = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._arrived) for number in heard}
         try:
             yield
         finally:
@@ -311,14 +315,13 @@ class Signals:
             self.waits = False
 
     def _arrived(self, number: int, _: Any) -> None:
-        if os.getpid() != self.process:  # that of a loader, which ends with this one
-            return
         if not self.waits:
             raise Stopped(number)
         if not self.seen:
             self.seen, self.when = number, time.monotonic()
             if speaks():  # not by `print`, which this may have interrupted
-                os.write(2, b"\nfinishing the step before stopping; another signal stops at once\n")
+                with contextlib.suppress(OSError):
+                    os.write(2, b"\nfinishing the step before stopping; another signal stops at once\n")
         elif time.monotonic() - self.when > 2:  # a batch system and a command that started this one may both send it
             raise Stopped(number)
 
@@ -500,7 +503,7 @@ def from_first(function: Callable[[], Any]) -> Any:
     if speaks():
         try:
             box = [function(), None]
-        except UserError as error:
+        except (UserError, OSError) as error:
             box = [None, str(error)]
     dist.broadcast_object_list(box, src=0)
     if box[1]:
@@ -557,7 +560,7 @@ def decode(path: str, mode: str | None) -> Image.Image:
                 return file
             image = file
             if file.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
-                image = file.point(lambda value: value / 256).convert("L")
+                image = file.convert("I").point(lambda value: value / 256).convert("L")
             return trimmed(image.convert(mode))
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read the image {path}: {error}") from None
@@ -658,8 +661,15 @@ def read_files(
     keys = [[(index, epoch) for index in part.tolist()] for part in parts]
     # A loader draws a seed for its workers, who do not need it: not from the generator that others draw from.
     generator, pinned = torch.Generator(), device.type == "cuda"
-    loader = DataLoader(files, batch_sampler=keys, num_workers=workers, pin_memory=pinned, generator=generator)
+    how = {"num_workers": workers, "worker_init_fn": hear_no_signal, "pin_memory": pinned, "generator": generator}
+    loader = DataLoader(files, batch_sampler=keys, **how)
     return (images.to(device, non_blocking=True) for images in loader)
+
+
+def hear_no_signal(_: int) -> None:
+    """In a worker: those for all processes are for the main one, with which the workers end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def sent(numbers: Tensor, device: torch.device) -> Tensor:
@@ -1041,9 +1051,10 @@ def write(path: Path, content: Callable[[Any], None], mode: str = "wb", keep: bo
             os.fsync(file.fileno())
         beside.replace(path)
     except (OSError, RuntimeError) as error:
+        raise UserError(f"cannot write {path}: {error}") from None
+    finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error}") from None
 
 
 def copy_to(path: Path, other: Path) -> None:
@@ -1051,10 +1062,13 @@ def copy_to(path: Path, other: Path) -> None:
     beside = other.with_name(f".{other.name}.writing")
     beside.unlink(missing_ok=True)
     try:
-        os.link(path, beside)
-    except OSError:
-        shutil.copyfile(path, beside)
-    beside.replace(other)
+        try:
+            os.link(path, beside)
+        except OSError:
+            shutil.copyfile(path, beside)
+        beside.replace(other)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def earlier(checkpoint: Path) -> Path:
@@ -1129,6 +1143,8 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     """A checkpoint of this kind, which is what was written and sound. Nothing in it is executed. Raises UserError if
     there is none, of these DamagedError if it once was one."""
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
         data = path.read_bytes()
         body, seal, checksum = data.rpartition(SEAL)
         whole = hashlib.sha256(body).hexdigest().encode() == checksum
@@ -1142,10 +1158,11 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     except Exception as error:  # a damaged or foreign file fails in many ways
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DamagedError(f"{path} is damaged or no checkpoint: {reason[0][:120]}") from None
-    if not isinstance(content, dict) or not content.keys() >= FIELDS or content["kind"] not in [*RECORDED]:
+    if not isinstance(content, dict) or not content.keys() >= FIELDS or not _one_of(*RECORDED)(content["kind"]):
         raise UserError(f"{path} is not a checkpoint of these commands")
-    if content["schema"] != CHECKPOINT_SCHEMA:
-        raise UserError(f"{path} has schema version {content['schema']}, and this program reads {CHECKPOINT_SCHEMA}")
+    if not _one_of(CHECKPOINT_SCHEMA)(content["schema"]):
+        schema = str(content["schema"])[:20]
+        raise UserError(f"{path} has schema version {schema}, and this program reads {CHECKPOINT_SCHEMA}")
     if not whole:
         raise DamagedError(f"{path} is damaged: it has no checksum")
     if content["kind"] != kind:
@@ -1156,11 +1173,28 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     return content
 
 
+def load_newest(path: Path, kind: str) -> tuple[dict[str, Any], str | None]:
+    """A checkpoint, or if it is damaged the one before it, and then what is wrong with the newest. Raises UserError."""
+    try:
+        return load_checkpoint(path, kind), None
+    except DamagedError as error:
+        if not earlier(path).exists():
+            raise
+        return load_checkpoint(earlier(path), kind), str(error)
+
+
 def load_search(path: Path) -> dict[str, Any]:
     """The checkpoint of a search of which at least one epoch is over. Raises UserError."""
     checkpoint = load_checkpoint(path, "supernet")
-    if not checkpoint["records"]:
+    settings, epochs = checkpoint["settings"], len(checkpoint["records"])
+    inside = bool(checkpoint["state"]["progress"])
+    if not epochs:
         raise UserError(f"{path} is from the first epoch of its search, which is not over")
+    if inside and settings["sgas"] != "none":
+        raise UserError(f"{path} was stopped among the decisions of an epoch; train_search.py --resume goes on")
+    if not checkpoint["finished"]:
+        more = " and a part of the next" if inside else ""
+        note(f"note: {path} is the supernet after {epochs} of {settings['epochs']} epochs{more}")
     return checkpoint
 
 
@@ -1172,30 +1206,58 @@ RECORDED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "network": {"epoch": int, "test_error": float, "test_accuracy": float, "train_loss": float},
     "analysis": {},
 }
+NUMBERS = {
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+}
 
 
 def unsound(content: dict[str, Any]) -> str | None:
-    """What is wrong with the settings, records or state of a checkpoint, if anything is."""
-    settings, records, fields = content["settings"], content["records"], RECORDED[content["kind"]]
-    if not isinstance(settings, dict) or not isinstance(records, list) or not isinstance(content["state"], dict):
-        return "settings, records or state are missing"
-    for values, checks in zip((settings, content, content["state"]), SOUND[content["kind"]], strict=False):
-        for name, sound in checks.items():
+    """What is wrong with a checkpoint of a known kind, if anything is."""
+    kind = content["kind"]
+    for part, value in content.items():
+        finite = value
+        if part == "settings" and isinstance(value, dict) and _one_of(math.inf)(value.get("clip")):
+            finite = {**value, "clip": None}  # which may be infinite
+        wrong = odd(finite, part, tensors=part in ("state", "random"))
+        if wrong:
+            return wrong
+    for values, checks in zip((content, *(content[part] for part in ("settings", "state"))), SOUND[kind], strict=True):
+        for name, sound in {**(IN_ALL if values is content else {}), **checks}.items():
             if name not in values or not sound(values[name]):
                 return f"{name} is {values.get(name)!r}"[:200]
+    records = content["records"]
     for record in records:
-        if not isinstance(record, dict) or any(not isinstance(record.get(name), of) for name, of in fields.items()):
+        fields = {"seconds": float, **RECORDED[kind]}
+        if type(record) is not dict or any(not isinstance(record.get(name), of) for name, of in fields.items()):
             return "a record lacks something"
-    return infinite(content["state"])
+    done = _one_of(len(records))(content["state"].get("done"))
+    if not done or (content["finished"] and not records and kind != "selection"):
+        return f"{len(records)} records of {content['state'].get('done')!r} steps"
+    return None
 
 
-def infinite(state: Any, name: str = "state") -> str | None:
-    """The name of a tensor or number in a state that is not finite, if there is one."""
-    if isinstance(state, Tensor | float):
-        tensor = torch.as_tensor(state)
-        return None if not tensor.is_floating_point() or tensor.isfinite().all() else f"{name} is not finite"
-    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else ()
-    return next(filter(None, (infinite(value, f"{name}.{key}") for key, value in items)), None)
+def odd(value: Any, name: str, tensors: bool = True, depth: int = 60) -> str | None:
+    """What is neither a plain container, text or a finite number in it, nor, if `tensors`, a plain tensor of finite
+    numbers, by its name, if there is something."""
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        if not depth:
+            return f"{name[:80]} is too deep"
+        return next(filter(None, (odd(each, f"{name}.{key}", tensors, depth - 1) for key, each in items)), None)
+    if isinstance(value, Tensor):
+        if not tensors or value.layout != torch.strided or value.is_meta or value.dtype not in NUMBERS:
+            return f"{name} is no tensor of numbers"
+        return None if value.isfinite().all() else f"{name} is not finite"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{name} is not finite"
+    return None if value is None or isinstance(value, str | int) else f"{name} is {type(value).__name__}"
 
 
 def _whole(least: int, most: int = 2**31) -> Callable[[Any], bool]:
@@ -1220,7 +1282,7 @@ OF_A_SEARCH: dict[str, Callable[[Any], bool]] = {
     "preset": _one_of("paper", "laptop"), "seed": _whole(0), "limit": lambda value: value is None or _whole(1)(value),
     "layers": _whole(1, 1000), "channels": _whole(1, 4096), "epochs": _whole(1), "batch_size": _whole(1),
     "eval_batch_size": _whole(1), "lr": _number, "lr_min": _number, "momentum": _number, "weight_decay": _number,
-    "clip": lambda value: value == math.inf or _number(value), "alpha": _one_of("bilevel", "fixed"),
+    "clip": lambda value: _one_of(math.inf)(value) or _number(value), "alpha": _one_of("bilevel", "fixed"),
     "order": _one_of(1, 2), "alpha_lr": _number, "alpha_weight_decay": _number,
     "noise": _one_of("none", "gaussian", "uniform"), "sgas": _one_of("none", "magnitude", "perturbation"),
     "sgas_metric": _one_of("accuracy", "loss"), "sgas_batch_growth": _whole(0),
@@ -1236,16 +1298,53 @@ OF_ITS_DATA: dict[str, Callable[[Any], bool]] = {
     "channels": _one_of(1, 3),
     "image_size": _whole(8, 4096),
 }
-# By kind, what other commands than the one that wrote a checkpoint take from its settings, itself and its state
+
+
+def _parts(value: Any) -> bool:
+    """Whether these are the parts of a step."""
+    return isinstance(value, list) and all(
+        isinstance(part, dict)
+        and part.keys() == {"over", "turns", "rows", "value"}
+        and type(part["over"]) is bool
+        and _whole(0)(part["turns"])
+        and (part["rows"] is None or (isinstance(part["rows"], list) and all(map(_rows, part["rows"]))))
+        for part in value
+    )
+
+
+def _rows(value: Any) -> bool:
+    """Whether these are those of a meter."""
+    return isinstance(value, list) and all(isinstance(row, tuple) and len(row) == 5 for row in value)
+
+
+def _random(value: Any) -> bool:
+    """Whether these are states of the random generators of processes."""
+    lists = value is None or (isinstance(value, list) and all(isinstance(each, list) and each for each in value))
+    return lists and all(isinstance(state, Tensor) for each in value or () for state in each)
+
+
+def _bilevel(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("supernet"), dict)
+
+
+IN_ALL: dict[str, Callable[[Any], bool]] = {
+    "settings": lambda value: type(value) is dict,
+    "records": lambda value: type(value) is list,
+    "state": lambda value: isinstance(value, dict),
+    "finished": _one_of(True, False),
+    "random": _random,
+    "seconds": _number,
+}
+# By kind, what matters of the content beside that, of the settings, if other commands read them, and of the state
 SOUND: dict[str, tuple[dict[str, Callable[[Any], bool]], ...]] = {
-    "supernet": (
-        OF_A_SEARCH,
-        OF_ITS_DATA,
-        {"bilevel": lambda value: isinstance(value, dict) and isinstance(value.get("supernet"), dict)},
+    "supernet": (OF_ITS_DATA, OF_A_SEARCH, {"progress": _parts, "bilevel": _bilevel}),
+    "selection": (
+        {},
+        {"space": OF_A_SEARCH["space"], "criterion": _text, "seed": _whole(0)},
+        {"progress": _parts, "accuracy": lambda value: value is None or _number(value)},
     ),
-    "selection": ({"space": OF_A_SEARCH["space"], "criterion": _text, "seed": _whole(0)},),
-    "network": (),
-    "analysis": ({"command": _text},),
+    "network": ({}, {}, {"progress": _parts}),
+    "analysis": ({}, {"command": _text}, {"progress": _parts}),
 }
 
 
@@ -1330,15 +1429,10 @@ class Run:
         """The checkpoint, or if it is damaged the one before it, and whether the result is there too."""
         if not self.checkpoint.exists():
             return None
-        try:
-            content = load_checkpoint(self.checkpoint, self.kind)
-        except DamagedError as error:
-            before = earlier(self.checkpoint)
-            if not before.exists():
-                raise
-            content = load_checkpoint(before, self.kind)
-            note(f"note: {error}; going on from the one before it, {before}")
-            copy_to(before, self.checkpoint)
+        content, damage = load_newest(self.checkpoint, self.kind)
+        if damage:
+            note(f"note: {damage}; going on from the one before it, {earlier(self.checkpoint)}")
+            copy_to(earlier(self.checkpoint), self.checkpoint)
         return content, self.save.exists()
 
     def _resume(self, content: dict[str, Any], complete: bool) -> None:
@@ -1347,14 +1441,15 @@ class Run:
             before, now = content["settings"].get(name), self.settings.get(name)
             if before != now:
                 raise UserError(f"--resume: {self.checkpoint} was begun with {name} {before}, and now it is {now}")
-        self.random, self.seconds = content.get("random"), content.get("seconds", 0.0)
-        if self.random and len(self.random) != process()[1]:
-            count = f"{len(self.random)} processes and can go on with as many only"
-            raise UserError(f"--resume: {self.checkpoint} was stopped inside a step by {count}")
         self.state, self.records = content["state"], content["records"]
         self.finished = content["finished"] and complete
+        self.random, self.seconds = content["random"], content["seconds"]
+        SIGNALS.checkpoint = self.checkpoint
         if self.finished:
             print(f"{self.checkpoint} is finished: nothing is left to do", flush=True)
+        elif self.random and len(self.random) != process()[1]:
+            count = f"{len(self.random)} processes and can go on with as many only"
+            raise UserError(f"--resume: {self.checkpoint} was stopped inside a step by {count}")
 
     def loop(
         self,
@@ -1376,8 +1471,6 @@ class Run:
             self._save(task)  # before anything else, so that a killed run leaves nothing that does not belong to it
         else:
             load_state(task, self.state, self.checkpoint)
-            if task.done != len(self.records):
-                raise UserError(f"{self.checkpoint} has {len(self.records)} records of {task.done} steps")
             if extra and self.computing != extra.get("computing"):
                 note(f"note: {self.checkpoint} was computed otherwise before: {self.computing}")
         write(self.log, lambda file: file.writelines(json.dumps(record) + "\n" for record in self.records), "w")
@@ -1416,7 +1509,7 @@ class Run:
         except FloatingPointError as error:
             raise UserError(f"{error} of {unit} {task.done + 1}{self._advice(task)}") from None
         except Stopped as stop:
-            if stop.saved:
+            if stop.whole:
                 self._save(task)
             raise
         record["seconds"] = round(time.monotonic() - self.began, 3)
@@ -1430,6 +1523,8 @@ class Run:
         try:
             with self.log.open("a") as log:
                 log.write(json.dumps(record) + "\n")
+                log.flush()
+                os.fsync(log.fileno())
         except OSError as error:
             raise UserError(f"cannot write {self.log}: {error}") from None
 
@@ -1451,7 +1546,7 @@ class Run:
             wanted = of_all.tolist()
         number, due = wanted
         if number:
-            raise Stopped(number, self.checkpoint)
+            raise Stopped(number, whole=True)
         if due and saves:
             self._save(task)
 
@@ -1459,7 +1554,7 @@ class Run:
         """Write the checkpoint, and before it, as a run that is killed goes on after it, copies of it."""
         inside = bool(task.progress.parts)
         state = task.state_dict()
-        wrong = infinite(state)
+        wrong = odd(state, "state")
         if wrong:
             raise UserError(f"{wrong}{self._advice(task)}")
         content = {
@@ -1476,17 +1571,12 @@ class Run:
         for path in copies:
             save_checkpoint(path, content)
         save_checkpoint(self.checkpoint, content, keep=True)
-        self.saved = time.monotonic()
+        self.saved, SIGNALS.checkpoint = time.monotonic(), self.checkpoint
 
     def _move_aside(self) -> None:
         """Keep what an earlier run left under these names: rename it to a name that is free."""
-        number = move_aside(self.save, self.checkpoint, self.log, self.picture)
-        before = earlier(self.checkpoint)
-        if number and before.exists():
-            before.replace(earlier(_numbered(self.checkpoint, number)))
-        if number and self.kind == "supernet":
-            for epoch, path in snapshots(self.checkpoint).items():
-                path.rename(snapshot(_numbered(self.checkpoint, number), epoch))
+        own = (self.save, self.checkpoint, self.log, self.picture, earlier(self.checkpoint))
+        move_aside(*own, *snapshots(self.checkpoint).values())
 
 
 def _of_all_processes(value: Any) -> list[Any]:
@@ -1497,20 +1587,19 @@ def _of_all_processes(value: Any) -> list[Any]:
     return values
 
 
-def move_aside(*paths: Path) -> int | None:
-    """Rename those of the files that exist to names that are free; the number in these names, if there are any."""
-    there = [path for path in dict.fromkeys(paths) if path.exists()]
+def move_aside(*paths: Path) -> None:
+    """Rename those of the files that exist, whose names all begin with that of the first, to names that are free."""
+    there, stem = [path for path in dict.fromkeys(paths) if path.exists()], paths[0].stem
     if not there or not speaks():
-        return None
-    number = next(n for n in range(1, 10**6) if not any(_numbered(path, n).exists() for path in there))
+        return
+
+    def numbered(path: Path, number: int) -> Path:
+        return path.with_name(f"{stem}.{number}{path.name.removeprefix(stem)}")
+
+    number = next(n for n in range(1, 10**6) if not any(numbered(path, n).exists() for path in there))
     for path in there:
-        path.rename(_numbered(path, number))
-    print(f"an earlier result was moved to {_numbered(there[0], number)}", flush=True)
-    return number
-
-
-def _numbered(path: Path, number: int) -> Path:
-    return path.with_stem(f"{path.stem}.{number}")
+        path.rename(numbered(path, number))
+    print(f"an earlier result was moved to {numbered(there[0], number)}", flush=True)
 
 
 def snapshot(checkpoint: Path, epoch: int) -> Path:
@@ -1550,6 +1639,11 @@ def load_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
     if len(text) > 4096 or not path.is_file():
         forms = "no file, not Genotype(...), not |op~0|+..."
         raise UserError(f"no architecture {text[:200]!r}: {forms}, and none of {', '.join(PUBLISHED)}")
+    return load_genotype(path)
+
+
+def load_genotype(path: Path) -> tuple[Architecture, dict[str, Any]]:
+    """An architecture from a JSON file, and what else the file says. Raises UserError."""
     try:
         if path.stat().st_size > 10 << 20:
             raise ValueError("more than 10 MiB")
@@ -1588,6 +1682,8 @@ def load_benchmark(path: Path) -> dict[str, dict[str, float]]:
     errors: dict[str, dict[str, float]] = {}
     number = 1
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
         if path.stat().st_size > 10 << 20:
             raise ValueError("more than 10 MiB")
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -78,7 +78,7 @@ def run(argv: Sequence[str] | None) -> None:
             select(result, checkpoint, how, benchmark, args, device)
     if not runs.speaks():  # nor reads what the first process has written
         return
-    architecture, found = runs.load_architecture(str(args.save))
+    architecture, found = runs.load_genotype(args.save)
     if benchmark:
         found["test_error"] = benchmark[str(architecture)]
         runs.write_json(args.save, found)
@@ -112,8 +112,6 @@ def select(
     selection.decisions += checkpoint["state"].get("decisions") or []  # of SGAS
 
     runs.announce(settings | {"image_size": data.image_size, **runs.place(device), **computing})
-    if not checkpoint["finished"]:
-        runs.note(f"note: {args.ckpt} is the supernet after {trained_for} of {search.epochs} epochs")
     trained_on = selection.total * how.tune_epochs * search.passes * len(train)
     masks = sum(len(space.candidates(kind, edge)) for kind in space.cell_types for edge in supernet.undecided(kind))
     runs.warn_if_long(

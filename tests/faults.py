@@ -5,8 +5,8 @@
 
 A run is killed (SIGKILL), or now and then asked to stop (SIGTERM, SIGINT), until it has come to its end; then its
 supernet, network, genotype, log and numbers must be those of a run that nothing has disturbed, bit for bit, times
-aside. This process has loaded everything and forks the runs, so that they begin at once; those under torchrun begin
-as usual. `tests/test_resume.py` has the same in short.
+aside. This process has loaded everything and forks the runs, so that they begin at once; for the plans of torchrun, two
+that compute together, as torchrun would start them. `tests/test_resume.py` has the same in short.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import json
 import os
 import random
 import signal
-import subprocess
+import socket
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from tests.conftest import ROOT, load_script
+from tests.conftest import load_script
 
 SCRIPTS = {name: load_script(name).main for name in ("train_search", "select", "retrain", "analyze")}
 SMALL = ("--channels", "4", "--threads", "1")
@@ -56,14 +56,16 @@ PLANS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def forked(script: str, arguments: list[str], folder: Path) -> int:
-    """Start a script in a process of its own that has everything loaded; its number."""
+def forked(script: str, arguments: list[str], folder: Path, environment: dict[str, str] | None = None) -> int:
+    """Start a script in a process of its own that has everything loaded, and a group of its own; its number."""
     process = os.fork()
     if process:
         return process
     status = 70
     try:
         os.chdir(folder)
+        os.setpgrp()
+        os.environ.update(environment or {})
         for descriptor, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
@@ -75,18 +77,18 @@ def forked(script: str, arguments: list[str], folder: Path) -> int:
         os._exit(status)
 
 
-def under_torchrun(script: str, arguments: list[str], folder: Path) -> int:
-    """Start two processes of a script, in a process group of their own; its number."""
-    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    with (folder / "stdout").open("a") as out, (folder / "stderr").open("a") as err:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [*line, str(ROOT / f"{script}.py"), *arguments],
-            cwd=folder, stdout=out, stderr=err, env=environment, start_new_session=True,
-        ).pid  # fmt: skip
+def started(plan: Sequence[str], folder: Path, *more: str) -> list[int]:
+    """The processes of a plan: one, or two that compute together, as torchrun starts them."""
+    if plan[0] != "torchrun":
+        return [forked(plan[0], [*plan[1:], *more], folder)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    ranks = ({"RANK": str(n), "LOCAL_RANK": str(n), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"} for n in range(2))
+    return [forked(plan[1], [*plan[2:], *more], folder, where | rank) for rank in ranks]
 
 
-def waited(process: int, seconds: float | None) -> int | None:
+def waited(process: int, seconds: float | None = None) -> int | None:
     """The status with which the process ends within this time."""
     end = None if seconds is None else time.monotonic() + seconds
     while end is None or time.monotonic() < end:
@@ -97,44 +99,51 @@ def waited(process: int, seconds: float | None) -> int | None:
     return None
 
 
-def survive(plan: tuple[str, ...], folder: Path, generator: random.Random, life: float) -> tuple[int, int]:
+def killed(processes: Sequence[int]) -> list[int]:
+    """With what status processes have ended that are killed, unless they had before."""
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+    return [waited(process) for process in processes]
+
+
+def survive(plan: Sequence[str], folder: Path, generator: random.Random, life: float) -> tuple[int, int]:
     """Run a plan to its end though it is killed after at most `life` seconds, each time; how often it was killed, and
     how often it was asked to stop and did so."""
-    start: Callable[[str, list[str], Path], int] = forked
-    if plan[0] == "torchrun":
-        start, plan = under_torchrun, plan[1:]
     kills, stops = 0, 0
     while True:
         minutes = generator.choice(("1e-9", "0.002", "10"))  # after every batch, now and then, at the end of steps
-        process = start(plan[0], [*plan[1:], "--resume", "--checkpoint-minutes", minutes], folder)
-        status = waited(process, generator.uniform(0, life))
-        if status is None and generator.random() < 0.2 and start is forked:
+        processes = started(plan, folder, "--resume", "--checkpoint-minutes", minutes)
+        status = waited(processes[0], generator.uniform(0, life))
+        if status is None and generator.random() < 0.2:
             wanted = generator.choice((signal.SIGTERM, signal.SIGINT))
-            os.kill(process, wanted)
-            status = waited(process, 60)
-            if status in (128 + wanted, -wanted):  # the latter before the command has begun
+            for process in processes:
+                os.kill(process, wanted)
+            ended = [waited(process, 60) for process in processes]
+            if {*ended} <= {128 + wanted, -wanted}:  # the latter before the command has begun
                 stops += 1
                 continue
-        if status is None:
-            (os.killpg if start is under_torchrun else os.kill)(process, signal.SIGKILL)
-            status = waited(process, None)
-            if status == -signal.SIGKILL:
+            status, processes = ended[0], processes[:1]
+        elif status is None:
+            ended = killed(processes)
+            if ended[0] == -signal.SIGKILL:
                 kills += 1
                 life *= 1.05  # however slow the machine is, it comes to its end
                 continue
+            status, processes = ended[0], processes[:1]
+        for process in processes[1:]:
+            waited(process)
         if status:
             raise RuntimeError(f"ended with {status}: {(folder / 'stderr').read_text()[-2000:]}")
         return kills, stops
 
 
-def undisturbed(plan: tuple[str, ...], folder: Path) -> float:
+def undisturbed(plan: Sequence[str], folder: Path, *more: str) -> float:
     """Run a plan; the seconds that it took."""
-    started = time.monotonic()
-    start, plan = (under_torchrun, plan[1:]) if plan[0] == "torchrun" else (forked, plan)
-    status = waited(start(plan[0], list(plan[1:]), folder), None)
-    if status:
-        raise RuntimeError(f"ended with {status}: {(folder / 'stderr').read_text()[-2000:]}")
-    return time.monotonic() - started
+    begun = time.monotonic()
+    statuses = [waited(process) for process in started(plan, folder, *more)]
+    if any(statuses):
+        raise RuntimeError(f"failed: {(folder / 'stderr').read_text()[-2000:]}")
+    return time.monotonic() - begun
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -178,7 +187,7 @@ def check(plan: tuple[str, ...], folder: Path, kills: int, generator: random.Ran
     while survived < kills:
         own = folder / f"killed{runs}"
         own.mkdir()
-        counts = survive(plan, own, generator, 0.5 * took if plan[0] != "torchrun" else 0.9 * took)
+        counts = survive(plan, own, generator, 0.5 * took)
         survived, stopped, runs = survived + counts[0], stopped + counts[1], runs + 1
         got = results(own)
         assert got.keys() == wanted.keys(), (plan, sorted(got), sorted(wanted))

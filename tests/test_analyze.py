@@ -23,7 +23,7 @@ def in_process(monkeypatch):
     """The commands of a study run in this process, networks for an epoch; returns the list of them."""
     ran = []
 
-    def run(command, children, **_):
+    def run(command, children, stopping, **_):
         ran.append(command)
         more = ["--epochs", "1", "--channels", "2", "--limit", "64"] if command[0] == "retrain.py" else []
         return subprocess.CompletedProcess(command, SCRIPTS[command[0]](command[1:] + more), "done\n", "failed\n")
@@ -79,9 +79,10 @@ def network(
     origin["seconds"] = {"search": 7200.0, "selection": 90.0}
     settings = {"dataset": dataset, "preset": preset, "seed": seed, "limit": None, "image_size": 32, "layers": 20}
     settings |= {"channels": 36, "epochs": 600, "genotype": f"found by {method}", "data": None}
-    records = [{"epoch": 600, "test_error": error, "test_accuracy": 100 - error, "train_loss": 0.1}]
+    records = [{"epoch": 600, "test_error": error, "test_accuracy": 100 - error, "train_loss": 0.1, "seconds": 1.0}]
     records[0] |= {"test_error_top5": top5} if top5 else {}
-    content = {"schema": 2, "kind": "network", "settings": settings, "finished": True, "state": {}}
+    content = {"schema": 2, "kind": "network", "settings": settings, "finished": True}
+    content |= {"state": {"done": 1, "progress": []}, "random": None, "seconds": 0.0}
     content |= {"records": records, "parameters": 3_300_000, "origin": origin}
     runs.save_checkpoint(path, content)
     return content

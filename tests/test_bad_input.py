@@ -14,11 +14,18 @@ from hypothesis import strategies as st
 
 import runs
 from genotypes import PUBLISHED, SPACES, Arch
+from ptnas import Search, SearchSettings
 from tests.conftest import load_script, write_image_folder
 
 SEARCH = ["--space", "s2", "--epochs", "2", "--channels", "4", "--limit", "200", "--lr", "0.1", "--threads", "1"]
 train_search, select, retrain, analyze = (
     load_script(name).main for name in ("train_search", "select", "retrain", "analyze")
+)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
 )
 
 
@@ -212,6 +219,24 @@ def bad_inputs(folder):
     ]  # fmt: skip
 
 
+@given(place=st.integers(0, 10**6), value=JSON)
+def test_a_sealed_checkpoint_with_anything_at_any_place_is_read_or_refused(finished, place, value):
+    content = torch.load(finished / "supernet.pt", weights_only=True)
+    places = [[key] for key in content] + [[part, key] for part in ("settings", "state") for key in content[part]]
+    places += [["state", "bilevel", key] for key in content["state"]["bilevel"]]
+    places += [["records", 0, key] for key in content["records"][0]] + [["records"], ["records", 0]]
+    path = finished / "any.pt"
+    sealed(path, content, places[place % len(places)], value)
+    try:
+        checkpoint = runs.load_search(path)
+        supernet = SearchSettings.of(checkpoint["settings"]).supernet(SPACES["s2"], 10, 1)
+        runs.load_state(Search(supernet, SearchSettings(epochs=1), None, None), checkpoint["state"], path)
+    except runs.UserError as error:
+        assert str(path) in str(error)
+    finally:
+        path.unlink()
+
+
 def changed(content, place, value):
     """A copy with this value at this place."""
     *path, last = place
@@ -247,8 +272,19 @@ HOSTILE_CHECKPOINTS = {
     "infinite": ([*SUPERNET, "alpha.normal"], torch.full((14, 2), torch.inf)),
     "presence": ([*SUPERNET, "_extra_state", "normal"], [[[0, 7], False]] * 14),
     "undecided": ([*SUPERNET, "_extra_state", "normal"], [[[0, 1], True]] * 14),
-    "state": (["state"], {"bilevel": {"supernet": []}}),
+    "state": (["state"], {"progress": [], "done": 1, "bilevel": {"supernet": []}}),
     "stateless": (["state"], {}),
+    "sparse": ([*SUPERNET, "alpha.normal"], torch.ones(14, 2).to_sparse()),
+    "complex": ([*SUPERNET, "alpha.normal"], torch.ones(14, 2, dtype=torch.complex64)),
+    "clipped": (["settings", "clip"], torch.ones(2)),
+    "version": (["schema"], torch.tensor(2)),
+    "ended": (["finished"], torch.ones(2)),
+    "generators": (["random"], {5: 1}),
+    "turns": (["state", "progress"], [{"over": False, "turns": -3, "rows": None, "value": None}]),
+    "rows": (["state", "progress"], [{"over": True, "turns": 3, "rows": [[1]], "value": None}]),
+    "real": ([*SUPERNET, "_extra_state", "normal"], [[[0.0], True]] * 14),
+    "timeless": (["records", 0], {"epoch": 1, "valid_accuracy": 9.0, "skip_gap": None, "weights": {}}),
+    "tensor_record": (["records", 0, "extra"], torch.ones(2)),
     "selection": (["kind"], "selection"),
 }
 IN_CHECKPOINTS = {
@@ -257,21 +293,32 @@ IN_CHECKPOINTS = {
     "text": "channels is '16'",
     "boolean": "epochs is True",
     "noise": "noise is 'pink'",
-    "rate": "lr is nan",
+    "rate": "settings.lr is not finite",
     "unknown": "space is ['s2']",
-    "settings": "settings, records or state are missing",
+    "settings": "settings is None",
     "kind": "not a checkpoint of these commands",
     "classes": "classes is []",
     "size": "image_size is 1099511627776",
     "records": "a record lacks something",
-    "unbegun": "the first epoch of its search, which is not over",
+    "unbegun": "0 records of 1 steps",
     "weights": "size mismatch",
     "weightless": "does not fit",
     "infinite": "state.bilevel.supernet.alpha.normal is not finite",
     "presence": "presence",
     "undecided": "presence",
     "state": "bilevel is {'supernet': []}",
-    "stateless": "bilevel is None",
+    "stateless": "progress is None",
+    "sparse": "state.bilevel.supernet.alpha.normal is no tensor of numbers",
+    "complex": "state.bilevel.supernet.alpha.normal is no tensor of numbers",
+    "clipped": "settings.clip is no tensor",
+    "version": "schema version tensor(2)",
+    "ended": "finished is no tensor",
+    "generators": "random is {5: 1}",
+    "turns": "progress is",
+    "rows": "progress is",
+    "real": "presence",
+    "timeless": "a record lacks something",
+    "tensor_record": "records.0.extra is no tensor",
     "selection": "holds a selection, and a supernet is needed",
 }
 CELL = ["genotype", "normal"]
@@ -389,12 +436,6 @@ def test_a_pickle_with_a_payload_is_not_executed(tmp_path, capsys):
         assert analyze(["proposition", "--ckpt", str(tmp_path / name), "--save", str(tmp_path / "p.png")]) == 2
     assert not (tmp_path / "mark").exists()
     assert capsys.readouterr().err.count("damaged or no checkpoint") == 9
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
-)
 
 
 @given(place=st.integers(0, 10**6), value=JSON)

@@ -198,7 +198,7 @@ def in_process(monkeypatch):
     """The commands of a study run in this process; returns the list of them."""
     ran = []
 
-    def run(command, children, **_):
+    def run(command, children, stopping, **_):
         ran.append(command[1:])
         script = {"train_search.py": train_search, "select.py": select}[command[0]]
         return subprocess.CompletedProcess(command, script(command[1:]), "done\n", "failed\n")

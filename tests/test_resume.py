@@ -35,7 +35,7 @@ from ptnas import (
     Sgas,
 )
 from tests import faults
-from tests.conftest import Batches, load_script, make_images, make_supernet
+from tests.conftest import Batches, load_script, make_images, make_supernet, write_image_folder
 
 TRAIN, VALID = Batches(*make_images(12, seed=1)), Batches(*make_images(11, seed=2))
 train_search, select = load_script("train_search").main, load_script("select").main
@@ -181,24 +181,34 @@ def test_what_is_killed_at_random_moments_comes_to_the_same_end(name, supernet, 
     assert "every bit the same" in faults.check(plan, tmp_path / "runs", 3, random.Random(1))
 
 
-def test_two_processes_that_are_killed_go_on_to_the_same_end(tmp_path):
+def test_two_processes_that_are_killed_go_on_to_the_same_end_and_only_two(tmp_path):
     plan = faults.PLANS["torchrun train_search"]
-    faults.undisturbed(plan, tmp_path_of(tmp_path, "whole"))
-    stopped = tmp_path_of(tmp_path, "stopped")
-    line = [*plan[2:], "--checkpoint-minutes", "1e-9"]
-    process = faults.under_torchrun(plan[1], line, stopped)
-    wait_for(stopped / "supernet.pt")
-    os.killpg(process, signal.SIGKILL)
-    faults.waited(process, None)
-    assert runs.load_checkpoint(stopped / "supernet.pt", "supernet")["random"] is not None, "not inside of a step"
-    assert train_search([*line, "--save", str(stopped / "supernet.pt"), "--resume"]) == 2, "alone"
-    assert faults.waited(faults.under_torchrun(plan[1], [*line, "--resume"], stopped), None) == 0
-    assert faults.results(stopped) == faults.results(tmp_path / "whole")
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    faults.undisturbed(plan, tmp_path / "whole")
+    processes = faults.started(plan, tmp_path / "stopped", "--checkpoint-minutes", "1e-9")
+    checkpoint = tmp_path / "stopped" / "supernet.pt"
+    wait_for(runs.earlier(checkpoint))
+    time.sleep(1)
+    assert faults.killed(processes) == [-signal.SIGKILL] * 2
+    assert runs.load_checkpoint(checkpoint, "supernet")["random"] is not None, "not inside of a step"
+    assert faults.waited(faults.forked("train_search", [*plan[2:], "--resume"], tmp_path / "stopped")) == 2
+    assert "was stopped inside a step by 2 processes" in (tmp_path / "stopped" / "stderr").read_text()
+    faults.undisturbed(plan, tmp_path / "stopped", "--resume")
+    assert faults.results(tmp_path / "stopped") == faults.results(tmp_path / "whole")
 
 
-def tmp_path_of(folder, name):
-    (folder / name).mkdir()
-    return folder / name
+def test_a_signal_to_all_processes_of_a_run_leaves_its_loaders_to_it(tmp_path, monkeypatch):
+    """As SLURM, torchrun and a terminal send it."""
+    images = write_image_folder(tmp_path / "images", count=30)
+    monkeypatch.setattr(runs, "FITS", 0)
+    small = ["--preset", "laptop", "--epochs", "1000", "--channels", "2", "--threads", "1", "--workers", "1"]
+    plan = ["--space", "s2", "--dataset", str(images), *small, "--checkpoint-minutes", "1e-9"]
+    process = faults.forked("train_search", plan, tmp_path)
+    wait_for(tmp_path / "supernet.pt.before")  # the second one, of an epoch that has begun
+    time.sleep(1)
+    os.killpg(process, signal.SIGTERM)
+    assert faults.waited(process, 60) == 143, (tmp_path / "stderr").read_text()
 
 
 def wait_for(path):
@@ -212,15 +222,15 @@ def wait_for(path):
 def test_a_signal_ends_a_run_where_its_state_is_whole_and_says_how_to_go_on(tmp_path, number, status):
     long = [*SEARCH[:2], "--epochs", "1000", *SEARCH[4:], "--checkpoint-minutes", "1e-9"]
     process = faults.forked("train_search", long, tmp_path)
-    wait_for(tmp_path / "supernet.pt")
+    wait_for(tmp_path / "supernet.pt.before")
     os.kill(process, number)
     os.kill(process, number)  # at once: from a batch system and from a shell, perhaps
     assert faults.waited(process, 60) == status
     told = (tmp_path / "stderr").read_text()
     assert "finishing the step" in told
     line = told.strip().splitlines()[-1]
-    assert line.startswith(f"train_search.py: stopped by {number.name}, its state is in supernet.pt; to go on: ")
-    assert line.endswith("train_search.py " + " ".join(long) + " --resume")
+    wanted = f"train_search.py: stopped by {number.name}, its last checkpoint is supernet.pt; to go on: "
+    assert line == f"{wanted}python train_search.py {' '.join(long)} --resume"
     assert not runs.load_checkpoint(tmp_path / "supernet.pt", "supernet")["finished"]
     assert not list(tmp_path.glob(".*")), "locks and unfinished files remain"
 
@@ -229,7 +239,7 @@ def test_a_second_run_that_writes_to_the_same_file_is_told_and_stops(tmp_path, c
     long = [*SEARCH[:2], "--epochs", "1000", *SEARCH[4:]]
     process = faults.forked("train_search", long, tmp_path)
     try:
-        wait_for(tmp_path / "supernet.pt")
+        wait_for(tmp_path / "supernet.pt.before")
         for flags in ([], ["--resume"]):
             assert train_search([*long, "--save", str(tmp_path / "supernet.pt"), *flags]) == 2
             error = capsys.readouterr().err
@@ -237,7 +247,7 @@ def test_a_second_run_that_writes_to_the_same_file_is_told_and_stops(tmp_path, c
         assert not list(tmp_path.glob("supernet.1.*"))
     finally:
         os.kill(process, signal.SIGKILL)
-        faults.waited(process, None)
+        faults.waited(process)
     assert list(tmp_path.glob(".*.lock")), "what a killed run leaves"
     assert train_search([*SEARCH, "--save", str(tmp_path / "supernet.pt")]) == 0
     assert not list(tmp_path.glob(".*.lock"))
@@ -274,6 +284,16 @@ def test_where_the_newest_checkpoint_is_damaged_the_one_before_it_is_used(folder
     assert "supernet.pt.before is damaged" in capsys.readouterr().err
 
 
+def test_a_damaged_checkpoint_of_a_figure_is_replaced_by_the_one_before_it(folder, capsys):
+    line = ["proposition", "--ckpt", str(folder / "supernet.pt"), "--threads", "1", "--save", str(folder / "p.png")]
+    assert ANALYZE.main(line) == 0
+    wanted = faults.results(folder)["p.json"]
+    (folder / "p.pt").write_bytes((folder / "p.pt").read_bytes()[:-100])
+    assert ANALYZE.main([*line, "--resume"]) == 0
+    assert "going on from the one before it" in capsys.readouterr().err
+    assert faults.results(folder)["p.json"] == wanted
+
+
 @given(place=st.integers(0, 10**9), bit=st.integers(0, 7))
 def test_a_single_bit_that_has_changed_is_noticed(finished, place, bit):
     data = bytearray((finished / "supernet.pt").read_bytes())
@@ -296,7 +316,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_is_told(tmp_path, finis
         return train_search(arguments)
 
     faults.SCRIPTS["limited"] = limited
-    assert faults.waited(faults.forked("limited", [*begun, "--resume"], tmp_path), None) == 2
+    assert faults.waited(faults.forked("limited", [*begun, "--resume"], tmp_path)) == 2
     told = (tmp_path / "stderr").read_text().strip().splitlines()[-1]
     assert told.startswith("train_search.py: error: cannot write supernet.")
     assert "too large" in told
@@ -330,7 +350,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_epoch_batch_and_learning_rat
         assert "smaller --lr" in error
         for path in tmp_path.glob("*.pt*"):
             content = torch.load(path, weights_only=True)
-            assert runs.infinite(content["state"]) is None
+            assert runs.odd(content["state"], "state") is None
 
 
 def test_a_state_that_is_not_finite_is_neither_saved_nor_read(folder, capsys):
@@ -340,7 +360,7 @@ def test_a_state_that_is_not_finite_is_neither_saved_nor_read(folder, capsys):
     runs.save_checkpoint(folder / "supernet.pt", bad)
     assert select(["--ckpt", str(folder / "supernet.pt"), "--save", str(folder / "genotype.json")]) == 2
     assert "state.bilevel.supernet.skeleton.classifier.weight is not finite" in capsys.readouterr().err
-    assert runs.infinite(content["state"]) is None
+    assert runs.odd(content["state"], "state") is None
     assert not (folder / "genotype.json").exists()
 
 

@@ -49,7 +49,7 @@ DARTS_LIKE = sorted(name for name, space in SPACES.items() if space.family == "d
 def test_the_best_operation_of_every_edge_and_the_best_two_inputs_of_every_node_are_kept(space, seed, data):
     supernet = make_supernet(space, channels=2)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(Selection, "measure", lambda self: ptnas.Measurement(0.0, 0.0))
+        monkeypatch.setattr(Selection, "measure", lambda self, _: ptnas.Measurement(0.0, 0.0))
         scores = scripted(monkeypatch, lambda: data.draw(st.integers(0, 3)))
         selection = make_selection(supernet, criterion="scripted", seed=seed)
         run(selection)
@@ -81,7 +81,7 @@ def test_the_best_operation_of_every_edge_and_the_best_two_inputs_of_every_node_
 def test_on_nas_bench_201_the_best_operation_of_every_edge_is_kept_none_too(seed, data):
     supernet = make_supernet("nb201", layers=1, channels=2)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(Selection, "measure", lambda self: ptnas.Measurement(0.0, 0.0))
+        monkeypatch.setattr(Selection, "measure", lambda self, _: ptnas.Measurement(0.0, 0.0))
         scores = scripted(monkeypatch, lambda: data.draw(st.integers(0, 30)))
         records = run(make_selection(supernet, criterion="scripted", seed=seed))
     assert len(records) == 6, "an edge a round, and no topology"
@@ -226,7 +226,7 @@ def test_random_selection_depends_on_its_seed_only():
     def chosen(seed, weights_seed):
         supernet = make_supernet("darts", channels=2, seed=weights_seed)
         with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(Selection, "measure", lambda self: ptnas.Measurement(0.0, 0.0))
+            monkeypatch.setattr(Selection, "measure", lambda self, _: ptnas.Measurement(0.0, 0.0))
             run(make_selection(supernet, criterion="random", seed=seed))
         return supernet.genotype()
 
@@ -333,7 +333,7 @@ def test_tuning_ends_when_the_supernet_is_as_good_as_at_the_start_or_gets_no_bet
     scripted_rounds = [[50.0, 60.0, 69.0], [68.6], [10.0, 20.0, 30.0, 40.0], [39.0, 68.4, 68.4], [60.0, 55.0]]
     values = iter([80.0] + [value for of_round in scripted_rounds for value in of_round])
     tuned = []
-    monkeypatch.setattr(Selection, "measure", lambda self: ptnas.Measurement(next(values), 1.0))
+    monkeypatch.setattr(Selection, "measure", lambda self, _: ptnas.Measurement(next(values), 1.0))
     monkeypatch.setattr(ptnas.Bilevel, "epoch", lambda self, train, valid, epoch, progress: tuned.append(epoch))
     settings = {"criterion": "random", "tune": "converge", "tune_epochs": 3}
     selection = make_selection(make_supernet("s2"), search=SearchSettings(epochs=7), **settings)
