@@ -912,10 +912,10 @@ class Study:
         the file that a result was made from."""
         with runs.locked(self.ledger):
             try:
-                done = json.loads(self.ledger.read_text()) if self.ledger.exists() else {}
-                self._run_missing(wanted, source, dict(done))
-            except (ValueError, TypeError) as error:
-                raise runs.UserError(f"{self.ledger} is no list of commands: {error}") from None
+                done = dict(json.loads(self.ledger.read_text())) if self.ledger.exists() else {}
+            except (OSError, ValueError, TypeError, RecursionError) as error:
+                raise runs.UserError(f"cannot work in {self.folder}: {self.ledger.name}: {error}") from None
+            self._run_missing(wanted, source, done)
 
     def _run_missing(
         self, wanted: dict[Path, list[str]], source: Callable[[Path], Path] | None, done: dict[str, str]

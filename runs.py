@@ -1575,8 +1575,8 @@ class Run:
 
     def _move_aside(self) -> None:
         """Keep what an earlier run left under these names: rename it to a name that is free."""
-        own = (self.save, self.checkpoint, self.log, self.picture, earlier(self.checkpoint))
-        move_aside(*own, *snapshots(self.checkpoint).values())
+        own = [self.save, self.checkpoint, self.log, self.picture, earlier(self.checkpoint)]
+        move_aside(*own, *(snapshots(self.checkpoint).values() if self.kind == "supernet" else ()))
 
 
 def _of_all_processes(value: Any) -> list[Any]:
