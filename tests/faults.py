@@ -118,8 +118,11 @@ def survive(plan: Sequence[str], folder: Path, generator: random.Random, life: f
             wanted = generator.choice((signal.SIGTERM, signal.SIGINT))
             for process in processes:
                 os.kill(process, wanted)
-            ended = [waited(process, 60) for process in processes]
-            if {*ended} <= {128 + wanted, -wanted}:  # the latter before the command has begun
+            ended = [waited(process, 20) for process in processes]
+            for place, process in enumerate(processes):
+                if ended[place] is None:  # one of two that waits for the other, as torchrun does it
+                    ended[place : place + 1] = killed([process])
+            if {128 + wanted, -wanted} & {*ended}:  # the latter before the command has begun
                 stops += 1
                 continue
             status, processes = ended[0], processes[:1]
