@@ -315,14 +315,17 @@ class Signals:
             self.waits = False
 
     def _arrived(self, number: int, _: Any) -> None:
+        first = not self.seen
+        if first:  # for `Run` to see, too, as what is raised here is lost where Python is just freeing something
+            self.seen, self.when = number, time.monotonic()
         if not self.waits:
             raise Stopped(number)
-        if not self.seen:
-            self.seen, self.when = number, time.monotonic()
-            if speaks():  # not by `print`, which this may have interrupted
-                with contextlib.suppress(OSError):
-                    os.write(2, b"\nfinishing the step before stopping; another signal stops at once\n")
-        elif time.monotonic() - self.when > 2:  # a batch system and a command that started this one may both send it
+        if first and speaks():  # not by `print`, which this may have interrupted
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nfinishing the step before stopping; another signal stops at once\n")
+        elif (
+            not first and time.monotonic() - self.when > 2
+        ):  # a batch system and a command that started this one may both send it
             raise Stopped(number)
 
 

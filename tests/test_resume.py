@@ -235,6 +235,17 @@ def test_a_signal_ends_a_run_where_its_state_is_whole_and_says_how_to_go_on(tmp_
     assert not list(tmp_path.glob(".*")), "locks and unfinished files remain"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_that_arrives_where_python_loses_its_exception_is_not_lost():
+    class Freed:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    with runs.SIGNALS.handled():
+        Freed()
+        assert runs.SIGNALS.seen == signal.SIGTERM
+
+
 def test_a_second_run_that_writes_to_the_same_file_is_told_and_stops(tmp_path, capsys):
     long = [*SEARCH[:2], "--epochs", "1000", *SEARCH[4:]]
     process = faults.forked("train_search", long, tmp_path)
