@@ -685,12 +685,11 @@ class Supernet(nn.Module):
     def set_extra_state(self, state: dict[str, list]) -> None:
         for cell_type, rows in self.presence.items():
             read = [Presence(tuple(operations), decided) for operations, decided in state[cell_type]]
-            count = self.alpha[cell_type].shape[1]
-            whole = tuple(range(count))
+            whole = tuple(range(self.alpha[cell_type].shape[1]))
             if len(read) != len(rows) or not all(
                 type(decided) is bool
                 and {type(each) for each in operations} <= {int}
-                and (len(operations) < 2 and set(operations) <= {*whole} if decided else operations == whole)
+                and (len(operations) < 2 and set(operations) <= set(whole) if decided else operations == whole)
                 for operations, decided in read
             ):
                 raise ValueError(f"presence {read} of the {cell_type} cell")
