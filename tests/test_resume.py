@@ -186,12 +186,15 @@ def test_two_processes_that_are_killed_go_on_to_the_same_end_and_only_two(tmp_pa
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
     faults.undisturbed(plan, tmp_path / "whole")
-    processes = faults.started(plan, tmp_path / "stopped", "--checkpoint-minutes", "1e-9")
     checkpoint = tmp_path / "stopped" / "supernet.pt"
-    wait_for(runs.earlier(checkpoint))
-    time.sleep(1)
-    assert faults.killed(processes) == [-signal.SIGKILL] * 2
-    assert runs.load_checkpoint(checkpoint, "supernet")["random"] is not None, "not inside of a step"
+
+    def inside_a_step():
+        return checkpoint.exists() and runs.load_checkpoint(checkpoint, "supernet")["random"] is not None
+
+    while not inside_a_step():  # one that is killed a moment too late stands between two steps
+        processes = faults.started(plan, tmp_path / "stopped", "--resume", "--checkpoint-minutes", "1e-9")
+        wait_for(inside_a_step)
+        assert faults.killed(processes) == [-signal.SIGKILL] * 2
     assert faults.waited(faults.forked("train_search", [*plan[2:], "--resume"], tmp_path / "stopped")) == 2
     assert "was stopped inside a step by 2 processes" in (tmp_path / "stopped" / "stderr").read_text()
     faults.undisturbed(plan, tmp_path / "stopped", "--resume")
@@ -205,15 +208,15 @@ def test_a_signal_to_all_processes_of_a_run_leaves_its_loaders_to_it(tmp_path, m
     small = ["--preset", "laptop", "--epochs", "1000", "--channels", "2", "--threads", "1", "--workers", "1"]
     plan = ["--space", "s2", "--dataset", str(images), *small, "--checkpoint-minutes", "1e-9"]
     process = faults.forked("train_search", plan, tmp_path)
-    wait_for(tmp_path / "supernet.pt.before")  # the second one, of an epoch that has begun
+    wait_for((tmp_path / "supernet.pt.before").exists)  # the second one, of an epoch that has begun
     time.sleep(1)
     os.killpg(process, signal.SIGTERM)
     assert faults.waited(process, 60) == 143, (tmp_path / "stderr").read_text()
 
 
-def wait_for(path):
+def wait_for(condition):
     end = time.monotonic() + 60
-    while not path.exists():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.002)
 
@@ -222,7 +225,7 @@ def wait_for(path):
 def test_a_signal_ends_a_run_where_its_state_is_whole_and_says_how_to_go_on(tmp_path, number, status):
     long = [*SEARCH[:2], "--epochs", "1000", *SEARCH[4:], "--checkpoint-minutes", "1e-9"]
     process = faults.forked("train_search", long, tmp_path)
-    wait_for(tmp_path / "supernet.pt.before")
+    wait_for((tmp_path / "supernet.pt.before").exists)
     os.kill(process, number)
     os.kill(process, number)  # at once: from a batch system and from a shell, perhaps
     assert faults.waited(process, 60) == status
@@ -250,7 +253,7 @@ def test_a_second_run_that_writes_to_the_same_file_is_told_and_stops(tmp_path, c
     long = [*SEARCH[:2], "--epochs", "1000", *SEARCH[4:]]
     process = faults.forked("train_search", long, tmp_path)
     try:
-        wait_for(tmp_path / "supernet.pt.before")
+        wait_for((tmp_path / "supernet.pt.before").exists)
         for flags in ([], ["--resume"]):
             assert train_search([*long, "--save", str(tmp_path / "supernet.pt"), *flags]) == 2
             error = capsys.readouterr().err
