@@ -126,7 +126,7 @@ class Noise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         generator = torch.Generator(x.device).manual_seed((self.batch << 10) + self.place)
         shape = x[:, :, :: self.stride, :: self.stride].shape
-        return torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
+        return channels_last(torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype))
 
     @staticmethod
     def all_in(network: nn.Module) -> tuple[Noise, ...]:
@@ -155,12 +155,18 @@ class FactorizedReduce(nn.Module):
         self.norm = norm(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.of_halves(self.halves(x))
+
+    @staticmethod
+    def halves(x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the two convolutions see."""
         height, width = x.shape[2:]
-        straight, shifted = x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]
-        if height % 2 or width % 2:
-            shifted = F.pad(shifted, (0, width % 2, 0, height % 2))
-        halves = [self.straight(F.relu(straight)), self.shifted(F.relu(shifted))]
-        return self.norm(torch.cat(halves, dim=1))
+        x = x.permute(0, 2, 3, 1)  # or else its gradient would not lie in memory with the channels last
+        straight, shifted = (F.relu(x[:, start::2, start::2]).permute(0, 3, 1, 2) for start in (0, 1))
+        return straight, F.pad(shifted, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else shifted
+
+    def of_halves(self, halves: tuple[Tensor, Tensor]) -> Tensor:
+        return self.norm(torch.cat([self.straight(halves[0]), self.shifted(halves[1])], dim=1))
 
 
 def relu_conv_norm(c_in: int, c_out: int, norm: Norm, kernel: int = 1, stride: int = 1) -> nn.Sequential:
@@ -250,8 +256,9 @@ class Candidate(NamedTuple):
 class MixedOp(nn.Module):
     """All candidate operations of an edge, mixed (Eq. 1).
 
-    Pooling, with its norm, has no parameters, and the convolutions begin with a ReLU: these depend on the node that an
-    edge starts from, not on the edge, and are computed once for all edges from there.
+    Pooling, with its norm, has no parameters, the convolutions begin with a ReLU, and what halves the map with a choice
+    of pixels: these depend on the node that an edge starts from, not on the edge, and are computed once for all edges
+    from there.
     """
 
     def __init__(self, names: Sequence[str], channels: int, stride: int, norm_pooling: bool, row: int):
@@ -262,14 +269,11 @@ class MixedOp(nn.Module):
             if "pool" in name and norm_pooling:
                 self.operations[index] = nn.Sequential(self.operations[index], supernet_norm(channels))
         self.names = tuple(names)
-        # What follows the ReLU that a convolution begins with; not registered again as modules of their own.
-        self.after_relu = tuple(
-            operation[1:] if isinstance(operation, nn.Sequential) and isinstance(operation[0], nn.ReLU) else None
-            for operation in self.operations
-        )
+        # Not registered again as modules of their own.
+        self.parts = tuple(map(_begun_at_the_node, names, self.operations))
 
     def forward(
-        self, x: Tensor, weights: Tensor, presence: Presence, shared: dict[str, Tensor] | None = None
+        self, x: Tensor, weights: Tensor, presence: Presence, shared: dict[str, Any] | None = None
     ) -> Tensor | None:
         """x: (N, C, H, W); weights: (operations,); shared: what other edges have computed from x, by name. The weighted
         sum of the operations that are present, with weight 1 on a decided edge; None where that is nothing. The weights
@@ -278,24 +282,27 @@ class MixedOp(nn.Module):
         for index in presence.operations:
             if self.names[index] == "none":
                 continue
-            term = self._output(index, x, shared)
+            what, begin, rest = self.parts[index]
+            if what and what not in shared:
+                shared[what] = begin(x)
+            term = rest(shared[what] if what else x)
             if presence.decided:
                 total = term if total is None else total + term
             else:
                 total = weights[index] * term if total is None else total.addcmul_(weights[index], term)
         return total
 
-    def _output(self, index: int, x: Tensor, shared: dict[str, Tensor]) -> Tensor:
-        name = self.names[index]
-        if self.after_relu[index] is not None:
-            if "relu" not in shared:
-                shared["relu"] = F.relu(x)
-            return self.after_relu[index](shared["relu"])
-        if "pool" not in name:
-            return self.operations[index](x)
-        if name not in shared:
-            shared[name] = self.operations[index](x)
-        return shared[name]
+
+def _begun_at_the_node(name: str, operation: nn.Module) -> tuple[str | None, Callable | None, Callable]:
+    """The beginning of an operation that depends on the node alone, by the name under which it is shared, if it has
+    one, and the rest."""
+    if "pool" in name:
+        return name, operation, nn.Identity()
+    if isinstance(operation, FactorizedReduce):
+        return "halves", operation.halves, operation.of_halves
+    if isinstance(operation, nn.Sequential) and isinstance(operation[0], nn.ReLU):
+        return "relu", F.relu, operation[1:]
+    return None, None, operation
 
 
 @dataclass
@@ -335,7 +342,7 @@ class SearchCell(nn.Module):
         if not known.states:
             known.states = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
         states = list(known.states)
-        shared: list[dict[str, Tensor]] = [{} for _ in range(len(states) + len(self.incoming))]  # by node
+        shared: list[dict[str, Any]] = [{} for _ in range(len(states) + len(self.incoming))]  # by node
         for incoming in self.incoming:
             total = None
             for edge in incoming:
@@ -482,7 +489,7 @@ class DartsSkeleton(Skeleton):
         self.classifier = nn.Linear(c_last, classes)
 
     def begin(self, x: Tensor) -> tuple[Tensor, ...]:
-        before = channels_last(self.stem(x))
+        before = channels_last(self.stem(channels_last(x)))
         return before, self.stem_half(before)
 
     def through(self, layer: int, inputs: tuple[Tensor, ...], *context: Any) -> tuple[Tensor, ...]:
@@ -493,13 +500,14 @@ class DartsSkeleton(Skeleton):
 
 
 def pooled(x: Tensor, classifier: nn.Linear) -> Tensor:
-    """(N, C, H, W) -> (N, C), the means of the feature maps in the precision of the classifier."""
-    return x.to(classifier.weight.dtype).mean(dim=(2, 3))
+    """(N, C, H, W) -> (N, C), the means of the feature maps in the precision of the classifier. Their gradient has the
+    channels last, and so the backward pass goes on with that order."""
+    return x.to(classifier.weight.dtype).permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1)
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The order in memory that is up to twice as fast on a CPU. Images with one channel have no such order, so it is
-    what the stem makes of them that gets it."""
+    """The order in memory that is up to twice as fast on a CPU. Images with one channel have no such order, so what the
+    stem makes of them gets it too."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -525,7 +533,7 @@ class Nb201Skeleton(Skeleton):
         self.classifier = nn.Linear(widths[-1], classes)
 
     def begin(self, x: Tensor) -> tuple[Tensor, ...]:
-        return (channels_last(self.stem(x)),)
+        return (channels_last(self.stem(channels_last(x))),)
 
     def through(self, layer: int, inputs: tuple[Tensor, ...], *context: Any) -> tuple[Tensor, ...]:
         per_stage = len(self.cells) // 3
