@@ -161,11 +161,12 @@ def mask(space: str) -> Turns:
     return {"mask": ours, "reference": theirs}
 
 
-def selections(space: str, seeds: int) -> list[dict]:
-    """A whole selection on the digits, 8x8 pixels, by perturbation, with five epochs of tuning: by the reference, by
-    ours, and by ours with `tune` as "converge", each from the same supernets of C=8 and 3 cells, one for every seed."""
-    data = runs.load_data("digits", None, torch.device("cpu"), seed=0)
-    settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=8, epochs=20, alpha_lr=3e-3)
+def selections(space: str, seeds: int, size: int, channels: int, limit: int | None) -> list[dict]:
+    """A whole selection on the digits, scaled to this size, by perturbation, with five epochs of tuning: by the
+    reference, by ours, and by ours with `tune` as "converge", each from the same supernets of 3 cells, one for every
+    seed."""
+    data = runs.load_data("digits", None, torch.device("cpu"), seed=0, image_size=size, limit=limit)
+    settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=channels, epochs=20, alpha_lr=3e-3)
     seconds, accuracies = ({kind: [] for kind in ("reference", "fixed", "converge")} for _ in range(2))
     for seed in range(seeds):
         train, valid = data.halves(seed)
@@ -305,6 +306,10 @@ def timed(name: str, space: str, repeats: int) -> list[dict]:
     return [compared(each, space, median(own), theirs) for each, own in seconds.items()]
 
 
+# The options of `select`: how many supernets, the side of the digits in pixels, C, and how many of the digits
+OF_SELECT = {"seeds": 3, "size": 32, "channels": 16, "limit": None}
+
+
 class Counter(TorchDispatchMode):
     count = 0
 
@@ -361,7 +366,8 @@ def main() -> None:
     parser.add_argument("what", nargs="*", metavar="WHAT", help=", ".join(every))
     parser.add_argument("--space", nargs="+", choices=("s2", "darts", "nb201"), default=["s2", "darts", "nb201"])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=3, help="of select")
+    for name, default in OF_SELECT.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"of select, {default or 'all images'}")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save", type=Path, metavar="JSON")
     args = parser.parse_args()
@@ -376,7 +382,7 @@ def main() -> None:
                 rows += timed(name, space, args.repeats)
             else:
                 measure = {
-                    "select": partial(selections, seeds=args.seeds),
+                    "select": partial(selections, **{name: getattr(args, name) for name in OF_SELECT}),
                     "memory": partial(peaks, threads=args.threads),
                     "dispatch": dispatched,
                 }[name]
