@@ -137,7 +137,7 @@ def checkpoints(args: Namespace) -> list[Path]:
         command += ["--threads", str(args.threads)] if args.threads else []
         print(f"python {shlex.join(command)}", flush=True)
         if run_script(command, []).returncode:
-            raise runs.UserError(f"no {default}, and training it failed; --ckpt names another supernet")
+            raise runs.UserError(f"{default} is not finished, and training it failed; --ckpt names another supernet")
     return [default]
 
 
@@ -146,6 +146,7 @@ def begun(supernet: Path) -> bool:
     checkpoint = runs.load_newest(supernet, "supernet")[0]
     preset, values = runs.preset("search", None, "digits", "s2")
     how = {"space": "s2", "dataset": "digits", "preset": preset, "seed": 0, **asdict(SearchSettings(**values))}
+    how |= dict.fromkeys(("data", "limit", "image_size"))
     return not checkpoint["finished"] and how.items() <= checkpoint["settings"].items()
 
 
@@ -236,8 +237,12 @@ def check_picture(args: Namespace) -> None:
     checkpoint = args.save.with_suffix(".pt")
     taken = checkpoint.exists()
     if taken and "resume" in args:
-        with contextlib.suppress(runs.UserError):
+        try:
             taken = runs.load_newest(checkpoint, "analysis")[0]["settings"]["command"] != args.command
+        except runs.DamagedError:  # which is moved aside, or told if it is to be gone on with
+            taken = False
+        except runs.UserError:
+            pass
     if args.save.suffix != ".png" or taken:
         raise runs.UserError(f"--save {args.save}: a file name that ends in .png and is not that of a run is needed")
 
@@ -384,7 +389,7 @@ def draw_strengths(how: SelectionSettings, figure: Figure, records: list[Record]
         right.set_ylabel({"accuracy": "accuracy (%)", "loss": "loss (nats), downwards"}[metric], color="#9a5a00")
         tau = record["tau"]["magnitude"]
         where = f"{runs.CELL_NAMES[record['cell']]}, edge {record['edge'][0]}→{record['edge'][1]}"
-        name = f"{Path(record['supernet']).stem}\n" if several else ""
+        name = f"{runs.shown(Path(record['supernet']).stem)}\n" if several else ""
         axes.set_title(f"{name}{where}\nrank correlation τ = {in_digits(tau)}", fontsize=9.5)
     for axes in figure.axes[len(records) : rows * columns]:
         axes.axis("off")
@@ -427,8 +432,9 @@ def read_log(path: Path) -> list[Record]:
     try:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         curve = [{name: record[name] for name in ("epoch", "valid_accuracy", "skip_gap")} for record in records]
-        if any(not isinstance(value, int | float | None) for record in curve for value in record.values()):
-            raise ValueError
+        for name, value in (item for record in curve for item in record.items()):
+            if not (value is None and name == "skip_gap") and not math.isfinite(value):
+                raise ValueError
     except OSError:
         raise runs.UserError(f"there is no log {path}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -461,7 +467,7 @@ def draw_gaps(figure: Figure, curves: dict[str, list[Record]]) -> None:
     for axes, x in zip(figure.subplots(1, 2, sharey=True), ("valid_accuracy", "epoch"), strict=True):
         for (name, curve), (colour, marker, style) in zip(curves.items(), itertools.cycle(LOOKS), strict=False):
             xs, ys = ([record[key] for record in curve] for key in (x, "skip_gap"))
-            look = {"color": colour, "marker": marker, "label": Path(name).stem if x == "epoch" else None}
+            look = {"color": colour, "marker": marker, "label": runs.shown(Path(name).stem) if x == "epoch" else None}
             axes.plot(xs, ys, **look, linestyle=style, linewidth=1, markersize=3.5)
             axes.plot(xs[-1], ys[-1], color=colour, marker=marker, markersize=9, markeredgecolor="black")
         axes.axhline(0, color=runs.GREY, linewidth=0.8)
@@ -518,6 +524,15 @@ TABLE_1 = {"VGG": (92.69, 9.83, 0.33), "ResNet": (93.86, 83.20, 2.03), "DARTS su
 def table1(args: Namespace) -> None:
     """Table 1: test accuracy before and after two layers of every stage, or edges of every cell, change places"""
     trained = load_supernet(*checkpoints(args), args)
+    saves = [args.save.with_suffix(f".{name}") for name in ("json", "vgg.pt", "resnet.pt")]
+    with contextlib.ExitStack() as held:  # three runs, and none of another command may come between them
+        runs.from_first(lambda: held.enter_context(runs.locked(args.save.with_suffix(".networks.pt"))))
+        if not args.resume:  # all at once, so that none is left for one that goes on
+            runs.move_aside(*itertools.chain.from_iterable(map(runs.files_of, saves)))
+        shuffle(trained, args)
+
+
+def shuffle(trained: Trained, args: Namespace) -> None:
     settings, batch = trained.settings, trained.search.eval_batch_size
     plan = runs.preset("table1", settings["preset"], settings["dataset"])[1]
     training = RetrainSettings(**runs.overridden(plan, args, "epochs", "layers", "channels"))
@@ -742,7 +757,7 @@ def draw_proposition(figure: Figure, records: list[Record]) -> None:
     right.set(xlabel="optimal α_skip, softmaxed (Proposition 1)", ylabel="learnt α_skip, softmaxed, at one scale")
     right.set_title("on the line: learnt as Proposition 1 says")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8.5)
-    figure.suptitle("every edge of " + ", ".join(record["supernet"] for record in records), fontsize=11)
+    figure.suptitle("every edge of " + ", ".join(runs.shown(record["supernet"]) for record in records), fontsize=11)
 
 
 def hessian(args: Namespace) -> None:
@@ -799,7 +814,7 @@ def draw_curvature(figure: Figure, records: list[Record]) -> None:
     names = dict.fromkeys(record["supernet"] for record in records)
     for name, (colour, marker, style) in zip(names, itertools.cycle(LOOKS), strict=False):
         own = [(record["epoch"], record["eigenvalue"]) for record in records if record["supernet"] == name]
-        axes.plot(*zip(*own, strict=True), color=colour, marker=marker, linestyle=style, label=name)
+        axes.plot(*zip(*own, strict=True), color=colour, marker=marker, linestyle=style, label=runs.shown(name))
     axes.set_xlabel(AXES["epoch"])
     axes.set_ylabel("largest eigenvalue of ∇²L_valid in α (nats)")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -819,7 +834,7 @@ def cells(args: Namespace) -> None:
         columns = max(len(architecture.cells) for _, architecture in found)
         figure.set_size_inches(1 + 7 * columns, 4.6 * len(found))
         for row, (text, architecture) in zip(figure.subplots(len(found), columns, squeeze=False), found, strict=True):
-            name = "" if text.lstrip().startswith(("Genotype", "|")) else f"{Path(text).stem}: "
+            name = "" if text.lstrip().startswith(("Genotype", "|")) else f"{runs.shown(Path(text).stem)}: "
             for axes in row:
                 axes.axis("off")
             for axes, (cell_type, cell) in zip(row, architecture.cells.items(), strict=False):

@@ -121,6 +121,7 @@ def train(
             "classes": list(data.classes),
             "channels": data.channels,
             "image_size": data.image_size,
+            "images": [len(data.train), len(data.test)],
             "mean": data.train.mean.flatten().tolist(),
             "deviation": data.train.deviation.flatten().tolist(),
             "parameters": size,

@@ -259,6 +259,9 @@ def command(script: str, main: Callable[[Sequence[str] | None], None], argv: Seq
         return 2
     except (MemoryError, RuntimeError) as error:  # that of a GPU and that of the CPU's allocator are of the latter kind
         reason = (str(error).strip() or "no memory is left").splitlines()[0]
+        if several() and (isinstance(error, dist.DistError) or "gloo" in reason):
+            complain(script, f"another process was lost; as many with --resume go on ({reason[-120:]})")
+            return 2
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in reason:
             raise
         complain(script, f"{reason} (smaller: --batch-size, --channels, --image-size; --low-memory)")
@@ -268,9 +271,11 @@ def command(script: str, main: Callable[[Sequence[str] | None], None], argv: Seq
         if SIGNALS.checkpoint and "--resume" not in arguments:
             arguments.append("--resume")
         saved = f", its last checkpoint is {SIGNALS.checkpoint}" if SIGNALS.checkpoint else ""
-        name = signal.Signals(stop.number).name
+        name, again = signal.Signals(stop.number).name, shlex.join(arguments)
+        if several():
+            again = f"as many processes of {again}"
         with contextlib.suppress(OSError):  # the signal may have ended what reads this
-            note(f"{script}: stopped by {name}{saved}; to go on: {shlex.join(arguments)}")
+            note(f"{script}: stopped by {name}{saved}; to go on: {again}")
         return 128 + stop.number
     return 0
 
@@ -455,7 +460,10 @@ def join(device: torch.device) -> None:
         if device.type == "mps":
             raise UserError("several processes work on CUDA or on the CPU: --device cpu")
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(hours=1))  # the first may have much to download
+        try:
+            dist.init_process_group(backend, timeout=timedelta(hours=1))  # the first may have much to download
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"the other processes cannot be met: {error}") from None
 
 
 def several() -> bool:
@@ -1041,18 +1049,20 @@ def _statistics(source: Tensor | ImageFiles, indices: Tensor, workers: int) -> t
 
 def write(path: Path, content: Callable[[Any], None], mode: str = "wb", keep: bool = False) -> None:
     """Write to a file beside `path` and rename it: `path` is whole, old or new, at every moment. keep: the old one as
-    `earlier(path)`."""
+    `earlier(path)`. Of a link it is the file that it leads to."""
     if not speaks():
         return
-    beside = path.with_name(f".{path.name}.writing")
+    file_itself = path.resolve()
+    beside = file_itself.with_name(f".{path.name}.writing")
     try:
         if keep and path.exists():
-            copy_to(path, earlier(path))
+            copy_to(file_itself, earlier(path))
+        beside.unlink(missing_ok=True)  # which can be another name of a file that is to be kept
         with beside.open(mode) as file:
             content(file)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        beside.replace(file_itself)
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot write {path}: {error}") from None
     finally:
@@ -1093,12 +1103,16 @@ def locked(save: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _lock(path: Path, save: Path) -> TextIO:
     while True:
-        file = path.open("a+")
+        try:
+            file = path.open("a+")
+        except OSError as error:
+            raise UserError(f"cannot write to the lock of {save}: {error}") from None
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -1148,7 +1162,10 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     try:
         if path.exists() and not path.is_file():
             raise ValueError("it is no file")
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise UserError(f"there is no file {path}") from None
         body, seal, checksum = data.rpartition(SEAL)
         whole = hashlib.sha256(body).hexdigest().encode() == checksum
         if seal and not whole:
@@ -1156,8 +1173,8 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the format of what is then refused
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
+    except (UserError, OSError, MemoryError):  # what cannot be read now can be sound
+        raise
     except Exception as error:  # a damaged or foreign file fails in many ways
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DamagedError(f"{path} is damaged or no checkpoint: {reason[0][:120]}") from None
@@ -1177,7 +1194,10 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
 
 
 def load_newest(path: Path, kind: str) -> tuple[dict[str, Any], str | None]:
-    """A checkpoint, or if it is damaged the one before it, and then what is wrong with the newest. Raises UserError."""
+    """A checkpoint, or if it is damaged or lost the one before it, and then what is wrong with the newest. Raises
+    UserError."""
+    if not path.exists() and earlier(path).exists():
+        return load_checkpoint(earlier(path), kind), f"there is no file {path}"
     try:
         return load_checkpoint(path, kind), None
     except DamagedError as error:
@@ -1206,9 +1226,12 @@ FIELDS = {"schema", "kind", "settings", "finished", "records", "state"}
 RECORDED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "supernet": {"epoch": int, "valid_accuracy": float, "skip_gap": (float, type(None)), "weights": dict},
     "selection": {"round": int, "valid_accuracy": float, "discretised_accuracy": float, "decisions": list},
-    "network": {"epoch": int, "test_error": float, "test_accuracy": float, "train_loss": float},
+    "network": {
+        "epoch": int, "test_error": float,
+        **{f"{split}_{quantity}": float for split in ("train", "test") for quantity in ("accuracy", "loss")},
+    },
     "analysis": {},
-}
+}  # fmt: skip
 NUMBERS = {
     torch.float32,
     torch.float64,
@@ -1246,14 +1269,18 @@ def unsound(content: dict[str, Any]) -> str | None:
     return None
 
 
-def odd(value: Any, name: str, tensors: bool = True, depth: int = 60) -> str | None:
+def odd(value: Any, name: str, tensors: bool = True, depth: int = 60, seen: set[int] | None = None) -> str | None:
     """What is neither a plain container, text or a finite number in it, nor, if `tensors`, a plain tensor of finite
-    numbers, by its name, if there is something."""
+    numbers, by its name, if there is something. seen: the containers that were looked at, for one can be in many."""
     if isinstance(value, dict | list | tuple):
+        seen = set() if seen is None else seen
+        if id(value) in seen:
+            return None
+        seen.add(id(value))
         items = value.items() if isinstance(value, dict) else enumerate(value)
         if not depth:
             return f"{name[:80]} is too deep"
-        return next(filter(None, (odd(each, f"{name}.{key}", tensors, depth - 1) for key, each in items)), None)
+        return next(filter(None, (odd(each, f"{name}.{key}", tensors, depth - 1, seen) for key, each in items)), None)
     if isinstance(value, Tensor):
         if not tensors or value.layout != torch.strided or value.is_meta or value.dtype not in NUMBERS:
             return f"{name} is no tensor of numbers"
@@ -1317,7 +1344,10 @@ def _parts(value: Any) -> bool:
 
 def _rows(value: Any) -> bool:
     """Whether these are those of a meter."""
-    return isinstance(value, list) and all(isinstance(row, tuple) and len(row) == 5 for row in value)
+    return isinstance(value, list) and all(
+        isinstance(row, tuple) and len(row) == 5 and all(type(each) in (int, float) for each in row) and row[3] > 0
+        for row in value
+    )
 
 
 def _random(value: Any) -> bool:
@@ -1395,7 +1425,7 @@ class Run:
         self.records: list[dict[str, Any]] = []
         self.state: dict[str, Any] | None = None
         self.finished = False
-        self.computing: dict[str, Any] | None = None  # how the earlier part of a resumed run was computed
+        self.before: dict[str, Any] = {}  # the checkpoint of the earlier part of a resumed run
         self.extra: dict[str, Any] = {}  # what the checkpoint says beside the state
         self.random: list[list[Tensor]] | None = None  # of every process, inside a step that is to be gone on with
         self.seconds = 0.0  # that the step in hand had taken before
@@ -1429,8 +1459,8 @@ class Run:
             raise UserError(f"cannot write {self.save}: the folder is read-only")
 
     def _earlier(self) -> tuple[dict[str, Any], bool] | None:
-        """The checkpoint, or if it is damaged the one before it, and whether the result is there too."""
-        if not self.checkpoint.exists():
+        """The checkpoint, or if it is damaged or lost the one before it, and whether the result is there too."""
+        if not self.checkpoint.exists() and not earlier(self.checkpoint).exists():
             return None
         content, damage = load_newest(self.checkpoint, self.kind)
         if damage:
@@ -1439,7 +1469,7 @@ class Run:
         return content, self.save.exists()
 
     def _resume(self, content: dict[str, Any], complete: bool) -> None:
-        self.computing = content.get("computing")
+        self.before = content
         for name in {**content["settings"], **self.settings}:
             before, now = content["settings"].get(name), self.settings.get(name)
             if before != now:
@@ -1474,8 +1504,11 @@ class Run:
             self._save(task)  # before anything else, so that a killed run leaves nothing that does not belong to it
         else:
             load_state(task, self.state, self.checkpoint)
-            if extra and self.computing != extra.get("computing"):
-                note(f"note: {self.checkpoint} was computed otherwise before: {self.computing}")
+            for name in ("classes", "channels", "image_size", "images"):
+                if name in self.before and self.before[name] != self.extra.get(name):
+                    raise UserError(f"--resume: {self.checkpoint} was begun on other images: their {name} have changed")
+            if self.before.get("computing") != self.extra.get("computing"):
+                note(f"note: {self.checkpoint} was computed otherwise before: {self.before.get('computing')}")
         write(self.log, lambda file: file.writelines(json.dumps(record) + "\n" for record in self.records), "w")
         task.progress.pause = partial(self._pause, task)
         drawn = -math.inf
@@ -1508,13 +1541,14 @@ class Run:
             seed_step(self.settings["seed"], task.done, *own)
         self.began = time.monotonic() - self.seconds
         try:
-            record = task.step()
-        except FloatingPointError as error:
+            try:
+                record = task.step()
+            except Stopped as stop:
+                if stop.whole:
+                    self._save(task)
+                raise
+        except FloatingPointError as error:  # of the step, or of what is saved of it
             raise UserError(f"{error} of {unit} {task.done + 1}{self._advice(task)}") from None
-        except Stopped as stop:
-            if stop.whole:
-                self._save(task)
-            raise
         record["seconds"] = round(time.monotonic() - self.began, 3)
         self.random, self.seconds = None, 0.0
         for name, value in record.items():
@@ -1557,9 +1591,6 @@ class Run:
         """Write the checkpoint, and before it, as a run that is killed goes on after it, copies of it."""
         inside = bool(task.progress.parts)
         state = task.state_dict()
-        wrong = odd(state, "state")
-        if wrong:
-            raise UserError(f"{wrong}{self._advice(task)}")
         content = {
             "schema": CHECKPOINT_SCHEMA,
             "kind": self.kind,
@@ -1571,6 +1602,9 @@ class Run:
             "seconds": time.monotonic() - self.began if inside else 0.0,
             **self.extra,
         }
+        wrong = unsound(content)  # which would not be read again
+        if wrong:
+            raise UserError(f"{wrong}{self._advice(task)}")
         for path in copies:
             save_checkpoint(path, content)
         save_checkpoint(self.checkpoint, content, keep=True)
@@ -1578,8 +1612,7 @@ class Run:
 
     def _move_aside(self) -> None:
         """Keep what an earlier run left under these names: rename it to a name that is free."""
-        own = [self.save, self.checkpoint, self.log, self.picture, earlier(self.checkpoint)]
-        move_aside(*own, *(snapshots(self.checkpoint).values() if self.kind == "supernet" else ()))
+        move_aside(*files_of(self.save), *(snapshots(self.checkpoint).values() if self.kind == "supernet" else ()))
 
 
 def _of_all_processes(value: Any) -> list[Any]:
@@ -1588,6 +1621,12 @@ def _of_all_processes(value: Any) -> list[Any]:
     if process()[1] > 1:
         dist.all_gather_object(values, value)
     return values
+
+
+def files_of(save: Path) -> list[Path]:
+    """What a run leaves, beside what it keeps every now and then."""
+    checkpoint = save.with_suffix(".pt")
+    return [save, checkpoint, save.with_suffix(".jsonl"), save.with_suffix(".png"), earlier(checkpoint)]
 
 
 def move_aside(*paths: Path) -> None:
@@ -1662,6 +1701,9 @@ def load_genotype(path: Path) -> tuple[Architecture, dict[str, Any]]:
         wrong = [name for name, sound in OF_A_GENOTYPE.items() if name in content and not sound(content[name])]
         if wrong:
             raise ValueError(f"{wrong[0]} is {str(content[wrong[0]])[:80]!r}")
+        strange = odd(content, "it", tensors=False)
+        if strange:
+            raise ValueError(strange)
         arch = Arch.from_text(str(content["arch"])) if "arch" in content else None
         if (arch is None) == (content["space"] == "nb201"):
             raise ValueError(f"it does not fit its space, {content['space']}")
@@ -1719,6 +1761,11 @@ def load_benchmark(path: Path) -> dict[str, dict[str, float]]:
 
 BLUE, ORANGE, RED, GREY = "#1f5fa8", "#e07b00", "#c1121f", "#777777"
 CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell", "cell": "cell"}
+
+
+def shown(name: str) -> str:
+    """A name of the user's as it can stand in a picture, where dollars begin a formula and some bytes are no text."""
+    return name.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
 
 
 def save_picture(path: Path, draw: Callable[[Figure], None]) -> None:
@@ -1865,9 +1912,7 @@ def draw_cell(axes: Axes, cell: DiscreteCell, title: str) -> None:
 def draw_retraining(figure: Figure, records: list[dict[str, Any]], title: str) -> None:
     """Training and test accuracy and loss per epoch."""
     figure.set_size_inches(9, 4)
-    figure.suptitle(
-        title.encode("utf-8", "backslashreplace").decode()
-    )  # with the name of a folder, which may be no text
+    figure.suptitle(shown(title))
     epochs = [record["epoch"] for record in records]
     for axes, quantity, unit in zip(figure.subplots(1, 2), ("accuracy", "loss"), (" (%)", " (nats)"), strict=True):
         for split, colour, style in (("train", ORANGE, "--"), ("test", BLUE, "-")):

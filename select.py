@@ -79,6 +79,8 @@ def run(argv: Sequence[str] | None) -> None:
     if not runs.speaks():  # nor reads what the first process has written
         return
     architecture, found = runs.load_genotype(args.save)
+    if not found.keys() >= {"supernet_accuracy", "valid_accuracy"}:
+        raise runs.UserError(f"{args.save} is not what was written; where it is missing, --resume writes it again")
     if benchmark:
         found["test_error"] = benchmark[str(architecture)]
         runs.write_json(args.save, found)
@@ -154,7 +156,7 @@ def select(
         "round",
         show=lambda record: f"validation accuracy {record['valid_accuracy']:.2f}%",
         draw=draw,
-        extra={"computing": runs.place(device) | computing},
+        extra={"images": [len(data.train), len(data.test)], "computing": runs.place(device) | computing},
         complete=complete,
     )
 

@@ -100,6 +100,7 @@ def train(result: runs.Run, search: SearchSettings, args: Namespace, device: tor
             "classes": list(data.classes),
             "channels": data.channels,
             "image_size": data.image_size,
+            "images": [len(data.train), len(data.test)],
             "computing": runs.place(device) | computing,
         },
         keep_every=args.keep_every,

@@ -166,7 +166,7 @@ def selections(space: str, seeds: int, size: int, channels: int, limit: int | No
     reference, by ours, and by ours with `tune` as "converge", each from the same supernets of 3 cells, one for every
     seed."""
     data = runs.load_data("digits", None, torch.device("cpu"), seed=0, image_size=size, limit=limit)
-    settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=channels, epochs=20, alpha_lr=3e-3)
+    settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=channels, epochs=40, alpha_lr=3e-3)
     seconds, accuracies = ({kind: [] for kind in ("reference", "fixed", "converge")} for _ in range(2))
     for seed in range(seeds):
         train, valid = data.halves(seed)

@@ -442,6 +442,17 @@ def test_fig3_is_drawn_from_the_log_alone(folder, tmp_path, capsys):
     assert f"| {log} | 2 |" in capsys.readouterr().out
 
 
+def test_what_an_earlier_table1_has_left_is_moved_aside_at_once(folder, tmp_path, monkeypatch):
+    """As a run that is stopped while VGG is trained would go on with the ResNet of another."""
+    names = [f"table1.{name}" for name in ("json", "pt", "vgg.pt", "resnet.pt", "resnet.jsonl")]
+    for name in names:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(ANALYZE, "shuffle", lambda *_: None)
+    line = ["table1", "--ckpt", str(folder / "supernet.pt"), "--save", str(tmp_path / "table1.png")]
+    assert ANALYZE.main([*line, "--threads", "1"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {name.replace("table1", "table1.1") for name in names}
+
+
 def test_table1_measures_before_and_after_every_shuffle(folder, tmp_path, capsys):
     found = numbers(folder, tmp_path, "table1", "--ckpt", str(folder / "supernet.pt"))
     order = [(each["network"], each["shuffle"]) for each in found["measured"]]

@@ -81,6 +81,9 @@ def bad_inputs(folder):
         sealed(folder / f"{name}.pt", content, place, value)
     for name, (place, value) in HOSTILE_GENOTYPES.items():
         (folder / f"{name}.json").write_text(json.dumps(changed(found, place, value)))
+    epoch = {"epoch": 1, "valid_accuracy": 9.0, "skip_gap": 0.1}
+    for name, bad in (("null", None), ("infinite", float("inf"))):
+        (folder / f"{name}.jsonl").write_text(json.dumps({**epoch, "valid_accuracy": bad}))
     (folder / "huge.json").write_text(json.dumps(found) + " " * (10 << 20))
     (folder / "deep.json").write_text("[" * 100_000)
     write_benchmarks(folder)
@@ -210,6 +213,8 @@ def bad_inputs(folder):
         (analyze, ["fig1", "--ckpt", str(folder / "layers.pt")], "layers is 0"),
         (analyze, ["fig6", str(folder / "supernet.jsonl")], "holds a supernet, and a selection is needed"),
         (analyze, ["fig6", "log.txt"], "the log of a selection"),
+        (analyze, ["fig3", str(folder / "null.jsonl")], "not the log of a search"),
+        (analyze, ["fig3", str(folder / "infinite.jsonl")], "not the log of a search"),
         (analyze, ["fig6", str(folder / "selection.jsonl")], "criterion is None"),
         (analyze, ["cells", str(folder / "edge.json")], "cannot take its input"),
         (analyze, ["table1", "--ckpt", supernet, "--shuffles", "9999999"], "at most 100000"),
@@ -282,6 +287,7 @@ HOSTILE_CHECKPOINTS = {
     "generators": (["random"], {5: 1}),
     "turns": (["state", "progress"], [{"over": False, "turns": -3, "rows": None, "value": None}]),
     "rows": (["state", "progress"], [{"over": True, "turns": 3, "rows": [[1]], "value": None}]),
+    "words": (["state", "progress"], [{"over": True, "turns": 3, "rows": [[("one",) * 5]], "value": None}]),
     "real": ([*SUPERNET, "_extra_state", "normal"], [[[0.0], True]] * 14),
     "timeless": (["records", 0], {"epoch": 1, "valid_accuracy": 9.0, "skip_gap": None, "weights": {}}),
     "tensor_record": (["records", 0, "extra"], torch.ones(2)),
@@ -316,6 +322,7 @@ IN_CHECKPOINTS = {
     "generators": "random is {5: 1}",
     "turns": "progress is",
     "rows": "progress is",
+    "words": "progress is",
     "real": "presence",
     "timeless": "a record lacks something",
     "tensor_record": "records.0.extra is no tensor",
@@ -345,6 +352,7 @@ HOSTILE_GENOTYPES = {
     "name": (["dataset"], ["digits"]),
     "accuracy": (["valid_accuracy"], float("nan")),
     "missing": (["schema"], None),
+    "note": (["note"], [float("nan")]),
 }
 IN_GENOTYPES = {
     "future": "schema version 2",
@@ -369,6 +377,7 @@ IN_GENOTYPES = {
     "name": "dataset is",
     "accuracy": "valid_accuracy is 'nan'",
     "missing": "schema version None",
+    "note": "it.note.0 is not finite",
 }
 IN_BENCHMARKS = {
     "header": "the header",
@@ -491,6 +500,22 @@ def test_a_supernet_with_other_moments_is_refused_when_its_search_is_to_go_on(fo
         assert train_search(["--space", "s2", *small, "--save", str(save), "--resume"]) == 2, place
         error = capsys.readouterr().err.splitlines()[-1]
         assert any(words in error for words in ("does not fit", "records", "random", "is not as")), (place, error)
+
+
+def test_what_one_list_holds_many_times_is_looked_at_once():
+    value = [1.0]
+    for _ in range(50):
+        value = [value, value]
+    assert runs.odd(value, "value") is None
+
+
+def test_a_finished_selection_whose_result_was_changed_is_told(folder, capsys):
+    found = json.loads((folder / "genotype.json").read_text())
+    for changed in ({k: v for k, v in found.items() if k != "valid_accuracy"}, found["genotype"]):
+        (folder / "genotype.json").write_text(json.dumps(changed))
+        line = ["--ckpt", str(folder / "supernet.pt"), "--tune-epochs", "0", "--threads", "1", "--resume"]
+        assert select([*line, "--save", str(folder / "genotype.json")]) == 2
+        assert "where it is missing, --resume writes it again" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_the_work_starts(tmp_path, capsys, monkeypatch):

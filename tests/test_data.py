@@ -346,8 +346,9 @@ def test_folders_in_folders_are_gone_through_once_though_links_lead_back(image_f
 
 
 def test_names_that_are_no_text_are_read_trained_on_and_printed(tmp_path, capsys):
-    """In Latin-1, on a system whose names are in UTF-8: a folder, its classes and the files in them."""
-    odd = os.fsdecode(b"caf\xe9")
+    """In Latin-1, on a system whose names are in UTF-8, and with what would be a formula in a picture: a folder, its
+    classes and the files in them."""
+    odd = os.fsdecode(b"$x^$caf\xe9")
     images = write_image_folder(tmp_path / odd, classes=(odd, "tea"))
     (images / "train" / odd / "0.png").rename(images / "train" / odd / f"{odd}.png")
     names = {name: str(tmp_path / name) for name in ("supernet.pt", "genotype.json", "network.pt")}
@@ -361,7 +362,7 @@ def test_names_that_are_no_text_are_read_trained_on_and_printed(tmp_path, capsys
     assert runs.load_checkpoint(tmp_path / "network.pt", "network")["classes"] == [odd, "tea"]
     (images / "train" / odd / f"{odd}.png").write_bytes(b"")
     assert load_script("train_search").main([*plan[:-1], str(tmp_path / "other.pt")]) == 2
-    assert "caf\\udce9.png" in capsys.readouterr().err
+    assert "$x^$caf\\udce9.png" in capsys.readouterr().err
 
 
 def test_fewer_images_than_a_batch_are_enough(tmp_path):

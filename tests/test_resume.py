@@ -298,6 +298,48 @@ def test_where_the_newest_checkpoint_is_damaged_the_one_before_it_is_used(folder
     assert "supernet.pt.before is damaged" in capsys.readouterr().err
 
 
+def test_a_checkpoint_that_is_lost_is_replaced_by_the_one_before_it(folder, finished, capsys):
+    (folder / "supernet.pt").unlink()
+    assert train_search([*SEARCH, "--save", str(folder / "supernet.pt"), "--resume"]) == 0
+    assert "there is no file" in capsys.readouterr().err
+    assert faults.results(folder) == faults.results(finished)
+
+
+def test_a_checkpoint_that_cannot_be_read_just_now_is_left_as_it_is(folder, monkeypatch, capsys):
+    newest = folder / "supernet.pt"
+    before, read = newest.read_bytes(), runs.Path.read_bytes
+
+    def refuse(path):
+        if path == newest:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Path, "read_bytes", refuse)
+        assert train_search([*SEARCH, "--save", str(newest), "--resume"]) == 2
+    assert "Permission denied" in capsys.readouterr().err
+    assert newest.read_bytes() == before
+
+
+def test_the_file_that_a_link_leads_to_is_written(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "supernet.pt").symlink_to(tmp_path / "elsewhere" / "large.pt")
+    assert train_search([*SEARCH[:2], "--save", str(tmp_path / "supernet.pt"), "--resume", *SEARCH[2:]]) == 0
+    assert (tmp_path / "supernet.pt").is_symlink()
+    assert runs.load_checkpoint(tmp_path / "elsewhere" / "large.pt", "supernet")["finished"]
+    assert not runs.load_checkpoint(runs.earlier(tmp_path / "supernet.pt"), "supernet")["finished"]
+
+
+def test_a_run_does_not_go_on_with_other_images(tmp_path, capsys):
+    images, save = write_image_folder(tmp_path / "images"), str(tmp_path / "supernet.pt")
+    plan = ["--space", "s2", "--dataset", str(images), "--preset", "laptop", "--channels", "2", "--threads", "1"]
+    assert train_search([*plan, "--epochs", "2", "--keep-every", "1", "--save", save]) == 0
+    (tmp_path / "supernet.epoch001.pt").replace(save)
+    (images / "train" / "pear" / "0.png").unlink()
+    assert train_search([*plan, "--epochs", "2", "--save", save, "--resume"]) == 2
+    assert "begun on other images: their images have changed" in capsys.readouterr().err
+
+
 def test_a_damaged_checkpoint_of_a_figure_is_replaced_by_the_one_before_it(folder, capsys):
     line = ["proposition", "--ckpt", str(folder / "supernet.pt"), "--threads", "1", "--save", str(folder / "p.png")]
     assert ANALYZE.main(line) == 0
@@ -365,6 +407,22 @@ def test_a_loss_that_is_not_finite_is_told_with_its_epoch_batch_and_learning_rat
         for path in tmp_path.glob("*.pt*"):
             content = torch.load(path, weights_only=True)
             assert runs.odd(content["state"], "state") is None
+
+
+def test_a_signal_after_a_loss_that_is_not_finite_ends_in_one_line(tmp_path, monkeypatch, capsys):
+    def stopped(_):
+        raise runs.Stopped(signal.SIGTERM, whole=True)
+
+    def lost(_):
+        raise FloatingPointError("the loss became nan in batch 3")
+
+    monkeypatch.setattr(Search, "step", stopped)
+    save, kept = runs.Run._save, []
+    monkeypatch.setattr(runs.Run, "_save", lambda *args: lost(args) if kept else kept.append(save(*args)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert load_script("train_search").main(SEARCH) == 2
+    assert "the loss became nan in batch 3 of epoch 1, learning rate" in capsys.readouterr().err
 
 
 def test_a_state_that_is_not_finite_is_neither_saved_nor_read(folder, capsys):
