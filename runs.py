@@ -1052,7 +1052,7 @@ def write(path: Path, content: Callable[[Any], None], mode: str = "wb", keep: bo
     `earlier(path)`. Of a link it is the file that it leads to."""
     if not speaks():
         return
-    file_itself = path.resolve()
+    file_itself = Path(os.path.realpath(path))
     beside = file_itself.with_name(f".{path.name}.writing")
     try:
         if keep and path.exists():
