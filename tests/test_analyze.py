@@ -79,7 +79,8 @@ def network(
     origin["seconds"] = {"search": 7200.0, "selection": 90.0}
     settings = {"dataset": dataset, "preset": preset, "seed": seed, "limit": None, "image_size": 32, "layers": 20}
     settings |= {"channels": 36, "epochs": 600, "genotype": f"found by {method}", "data": None}
-    records = [{"epoch": 600, "test_error": error, "test_accuracy": 100 - error, "train_loss": 0.1, "seconds": 1.0}]
+    accuracies = {"train_accuracy": 99.0, "train_loss": 0.1, "test_accuracy": 100 - error, "test_loss": 0.2}
+    records = [{"epoch": 600, "test_error": error, **accuracies, "seconds": 1.0}]
     records[0] |= {"test_error_top5": top5} if top5 else {}
     content = {"schema": 2, "kind": "network", "settings": settings, "finished": True}
     content |= {"state": {"done": 1, "progress": []}, "random": None, "seconds": 0.0}
