@@ -533,6 +533,7 @@ def table1(args: Namespace) -> None:
 
 
 def shuffle(trained: Trained, args: Namespace) -> None:
+    """Train VGG and ResNet, measure all three before and after every shuffle, print the table."""
     settings, batch = trained.settings, trained.search.eval_batch_size
     plan = runs.preset("table1", settings["preset"], settings["dataset"])[1]
     training = RetrainSettings(**runs.overridden(plan, args, "epochs", "layers", "channels"))
