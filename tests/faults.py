@@ -65,6 +65,7 @@ def forked(script: str, arguments: list[str], folder: Path, environment: dict[st
     try:
         os.chdir(folder)
         os.setpgrp()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what runs in the background ignore it
         os.environ.update(environment or {})
         for descriptor, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
