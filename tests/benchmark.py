@@ -161,6 +161,10 @@ def mask(space: str) -> Turns:
     return {"mask": ours, "reference": theirs}
 
 
+# The options of `select`: how many supernets, the side of the digits in pixels, C, and how many of the digits
+OF_SELECT = {"seeds": 3, "size": 32, "channels": 16, "limit": None}
+
+
 def selections(space: str, seeds: int, size: int, channels: int, limit: int | None) -> list[dict]:
     """A whole selection on the digits, scaled to this size, by perturbation, with five epochs of tuning: by the
     reference, by ours, and by ours with `tune` as "converge", each from the same supernets of 3 cells, one for every
@@ -304,10 +308,6 @@ def timed(name: str, space: str, repeats: int) -> list[dict]:
                 seconds[each].append(time.perf_counter() - started)
     theirs = median(seconds.pop("reference"))
     return [compared(each, space, median(own), theirs) for each, own in seconds.items()]
-
-
-# The options of `select`: how many supernets, the side of the digits in pixels, C, and how many of the digits
-OF_SELECT = {"seeds": 3, "size": 32, "channels": 16, "limit": None}
 
 
 class Counter(TorchDispatchMode):
