@@ -1162,10 +1162,7 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     try:
         if path.exists() and not path.is_file():
             raise ValueError("it is no file")
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise UserError(f"there is no file {path}") from None
+        data = path.read_bytes()
         body, seal, checksum = data.rpartition(SEAL)
         whole = hashlib.sha256(body).hexdigest().encode() == checksum
         if seal and not whole:
@@ -1173,7 +1170,9 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the format of what is then refused
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (UserError, OSError, MemoryError):  # what cannot be read now can be sound
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (OSError, MemoryError):  # what cannot be read now can be sound
         raise
     except Exception as error:  # a damaged or foreign file fails in many ways
         reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -1590,14 +1589,13 @@ class Run:
     def _save(self, task: Task, *copies: Path) -> None:
         """Write the checkpoint, and before it, as a run that is killed goes on after it, copies of it."""
         inside = bool(task.progress.parts)
-        state = task.state_dict()
         content = {
             "schema": CHECKPOINT_SCHEMA,
             "kind": self.kind,
             "settings": self.settings,
             "finished": self.finished,
             "records": self.records,
-            "state": state,
+            "state": task.state_dict(),
             "random": _of_all_processes(random_state()) if inside else None,
             "seconds": time.monotonic() - self.began if inside else 0.0,
             **self.extra,
