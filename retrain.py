@@ -19,7 +19,9 @@ from dataclasses import asdict
 
 import torch
 
+import plots
 import runs
+from data import data_folder, dataset_name, load_run_data
 from ptnas import Computing, Network, Retraining, RetrainSettings, count_multiply_adds, count_parameters
 
 # What --summary assumes of a data set: classes, channels and size of its images
@@ -46,7 +48,7 @@ def run(argv: Sequence[str] | None) -> None:
     args = parse(argv)
     genotype, origin = runs.load_architecture(args.arch)
     dataset = args.dataset or origin.get("dataset", "digits")
-    same = runs.dataset_name(dataset) == origin.get("dataset")
+    same = dataset_name(dataset) == origin.get("dataset")
     preset, values = runs.preset(
         "retrain", args.preset or (origin["preset"] if same else None), dataset, origin.get("space")
     )
@@ -60,8 +62,8 @@ def run(argv: Sequence[str] | None) -> None:
         raise runs.UserError("a network of NAS-Bench-201 has no ImageNet form; imagenet16-120 is made for it")
     settings = {
         "genotype": str(genotype),
-        "dataset": runs.dataset_name(dataset),
-        "data": runs.data_folder(args.data) or (origin.get("data") if same else None),
+        "dataset": dataset_name(dataset),
+        "data": data_folder(args.data) or (origin.get("data") if same else None),
         "preset": preset,
         "seed": args.seed,
         "limit": limit,
@@ -100,7 +102,7 @@ def train(
 ) -> None:  # fmt: skip
     """Take what is left of the training. `origin`: what is known of the search and selection of the genotype."""
     settings = result.settings
-    data = runs.load_run_data(settings, device, args.workers, how.cutout)
+    data = load_run_data(settings, device, args.workers, how.cutout)
     computing = runs.computing(args, device)
     runs.announce(settings | {"image_size": data.image_size, **runs.place(device), **computing})
     runs.seed_step(args.seed)
@@ -116,7 +118,7 @@ def train(
         Retraining(network.to(device), how, data.train, data.test),
         "epoch",
         show=lambda record: f"test error {record['test_error']:.2f}%",
-        draw=lambda figure, records: runs.draw_retraining(figure, records, title),
+        draw=lambda figure, records: plots.draw_retraining(figure, records, title),
         extra={
             "classes": list(data.classes),
             "channels": data.channels,

@@ -30,7 +30,9 @@ else:
 
     import torch
 
+    import plots
     import runs
+    from data import data_folder, dataset_name, load_supernet_data
     from genotypes import SPACES, Arch
     from ptnas import CRITERIA, Computing, SearchSettings, Selection, SelectionSettings
 
@@ -64,8 +66,8 @@ def run(argv: Sequence[str] | None) -> None:
     benchmark = runs.load_benchmark(args.benchmark) if args.benchmark else {}
     settings = {
         "space": trained["space"],
-        "dataset": runs.dataset_name(dataset),
-        "data": runs.data_folder(args.data) or trained["data"],
+        "dataset": dataset_name(dataset),
+        "data": data_folder(args.data) or trained["data"],
         "preset": preset,
         "supernet": runs.fingerprint(args.ckpt),
         **asdict(how),
@@ -102,7 +104,7 @@ def select(
     """Take what is left of the selection and write the genotype."""
     trained, settings = checkpoint["settings"], result.settings
     where = {name: settings[name] for name in ("dataset", "data")}
-    data = runs.load_supernet_data(checkpoint, args.ckpt, trained | where, device, args.workers)
+    data = load_supernet_data(checkpoint, args.ckpt, trained | where, device, args.workers)
     search, space = SearchSettings.of(trained), SPACES[trained["space"]]
     supernet = search.supernet(space, len(data.classes), data.channels).to(device)
     runs.load_state(supernet, checkpoint["state"]["bilevel"]["supernet"], args.ckpt)
@@ -149,7 +151,7 @@ def select(
 
     def draw(figure: runs.Figure, records: list[dict]) -> None:
         found = supernet.genotype() if result.finished else None
-        runs.draw_selection(figure, records, title + true_error(benchmark, found).replace(", ", "\n", 1), found)
+        plots.draw_selection(figure, records, title + true_error(benchmark, found).replace(", ", "\n", 1), found)
 
     result.loop(
         selection,

@@ -20,7 +20,9 @@ from dataclasses import asdict
 
 import torch
 
+import plots
 import runs
+from data import data_folder, dataset_name, load_run_data
 from genotypes import SPACES
 from ptnas import Computing, Search, SearchSettings, Sgas
 
@@ -62,8 +64,8 @@ def run(argv: Sequence[str] | None) -> None:
         raise runs.UserError(f"--sgas {search.sgas} orders the edges by α, and --alpha fixed keeps it at 0")
     settings = {
         "space": args.space,
-        "dataset": runs.dataset_name(dataset),
-        "data": runs.data_folder(args.data),
+        "dataset": dataset_name(dataset),
+        "data": data_folder(args.data),
         "preset": preset,
         "seed": args.seed,
         "limit": limit,
@@ -81,7 +83,7 @@ def run(argv: Sequence[str] | None) -> None:
 def train(result: runs.Run, search: SearchSettings, args: Namespace, device: torch.device) -> None:
     """Take what is left of the search."""
     settings, space = result.settings, SPACES[args.space]
-    data = runs.load_run_data(settings, device, args.workers)
+    data = load_run_data(settings, device, args.workers)
     computing = runs.computing(args, device)
     runs.announce(settings | {"image_size": data.image_size, **runs.place(device), **computing})
     halves = data.halves(args.seed)
@@ -95,7 +97,7 @@ def train(result: runs.Run, search: SearchSettings, args: Namespace, device: tor
         kind(supernet.to(device), search, *halves),
         "epoch",
         show=lambda record: f"validation accuracy {record['valid_accuracy']:.2f}%",
-        draw=lambda figure, records: runs.draw_search(figure, records, space),
+        draw=lambda figure, records: plots.draw_search(figure, records, space),
         extra={
             "classes": list(data.classes),
             "channels": data.channels,

@@ -39,6 +39,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 
 import runs
+from data import Images, load_data
 from genotypes import PUBLISHED, SPACES, Arch
 from ptnas import (
     Bilevel,
@@ -169,7 +170,7 @@ def selections(space: str, seeds: int, size: int, channels: int, limit: int | No
     """A whole selection on the digits, scaled to this size, by perturbation, with five epochs of tuning: by the
     reference, by ours, and by ours with `tune` as "converge", each from the same supernets of 3 cells, one for every
     seed."""
-    data = runs.load_data("digits", None, torch.device("cpu"), seed=0, image_size=size, limit=limit)
+    data = load_data("digits", None, torch.device("cpu"), seed=0, image_size=size, limit=limit)
     settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=channels, epochs=40, alpha_lr=3e-3)
     seconds, accuracies = ({kind: [] for kind in ("reference", "fixed", "converge")} for _ in range(2))
     for seed in range(seeds):
@@ -274,7 +275,7 @@ def data(space: str) -> Turns:
     """1,024 images of 32x32 pixels, cropped, flipped, normalised, in batches of 64."""
     pixels = torch.randint(0, 256, (1024, 3, 32, 32), dtype=torch.uint8)
     mean, deviation = torch.full((3, 1, 1), 120.0), torch.full((3, 1, 1), 60.0)
-    split = runs.Images(pixels, torch.zeros(1024, dtype=torch.long), torch.arange(1024), mean, deviation, 4, flip=True)
+    split = Images(pixels, torch.zeros(1024, dtype=torch.long), torch.arange(1024), mean, deviation, 4, flip=True)
     pictures = [v2.functional.to_pil_image(each) for each in pixels]
     pipeline = v2.Compose(
         [

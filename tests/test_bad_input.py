@@ -18,8 +18,8 @@ from ptnas import Search, SearchSettings
 from tests.conftest import load_script, write_image_folder
 
 SEARCH = ["--space", "s2", "--epochs", "2", "--channels", "4", "--limit", "200", "--lr", "0.1", "--threads", "1"]
-train_search, select, retrain, analyze = (
-    load_script(name).main for name in ("train_search", "select", "retrain", "analyze")
+train_search, select, retrain, analyze, reproduce = (
+    load_script(name).main for name in ("train_search", "select", "retrain", "analyze", "reproduce")
 )
 
 
@@ -211,16 +211,16 @@ def bad_inputs(folder):
         (analyze, ["fig1", "--ckpt", network], "holds a network, and a supernet is needed"),
         (analyze, ["fig1", "--ckpt", str(folder / "truncated.pt")], "damaged"),
         (analyze, ["fig1", "--ckpt", str(folder / "layers.pt")], "layers is 0"),
-        (analyze, ["fig6", str(folder / "supernet.jsonl")], "holds a supernet, and a selection is needed"),
-        (analyze, ["fig6", "log.txt"], "the log of a selection"),
+        (reproduce, ["fig6", str(folder / "supernet.jsonl")], "holds a supernet, and a selection is needed"),
+        (reproduce, ["fig6", "log.txt"], "the log of a selection"),
         (analyze, ["fig3", str(folder / "null.jsonl")], "not the log of a search"),
         (analyze, ["fig3", str(folder / "infinite.jsonl")], "not the log of a search"),
-        (analyze, ["fig6", str(folder / "selection.jsonl")], "criterion is None"),
+        (reproduce, ["fig6", str(folder / "selection.jsonl")], "criterion is None"),
         (analyze, ["cells", str(folder / "edge.json")], "cannot take its input"),
         (analyze, ["table1", "--ckpt", supernet, "--shuffles", "9999999"], "at most 100000"),
-        (analyze, ["table4", "--benchmark", str(folder / "header.csv")], "the header"),
-        (analyze, ["table2", "--folder", str(folder / "not.json")], "no networks"),
-        (analyze, ["fig9", "--ckpt", str(folder / "schema1.pt")], "schema version 1"),
+        (reproduce, ["table4", "--benchmark", str(folder / "header.csv")], "the header"),
+        (reproduce, ["table2", "--folder", str(folder / "not.json")], "no networks"),
+        (reproduce, ["fig9", "--ckpt", str(folder / "schema1.pt")], "schema version 1"),
     ]  # fmt: skip
 
 

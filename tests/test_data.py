@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision import datasets
 
+import data as data_module
 import runs
-from runs import UserError, load_data, random_crop, random_cutout, random_flip
+from data import ImageFiles, Images, load_data, random_crop, random_cutout, random_flip
+from runs import UserError
 from tests.conftest import load_script, write_image_folder
 
 CPU = torch.device("cpu")
@@ -33,7 +35,7 @@ def seeded(seed=0):
 def test_batches_are_of_nearly_equal_size_and_hold_every_image_once(count, size):
     images = torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(count, 1, 2, 2)
     one = torch.ones(1, 1, 1)
-    split = runs.Images(images, torch.arange(count), torch.arange(count), 0 * one, one)
+    split = Images(images, torch.arange(count), torch.arange(count), 0 * one, one)
     for batches in (list(split.batches(size, epoch=0)), list(split.clean(size))):
         sizes = [len(labels) for _, labels in batches]
         assert max(sizes) <= (3 if size == 2 and count % 2 else size)
@@ -381,9 +383,9 @@ def test_images_of_other_sizes_are_fitted(image_folder):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_images_that_do_not_fit_are_read_by_workers_and_are_the_same(image_folder, monkeypatch, workers):
     held = load_data(str(image_folder), None, CPU, seed=0)
-    monkeypatch.setattr(runs, "FITS", 0)
+    monkeypatch.setattr(data_module, "FITS", 0)
     read = load_data(str(image_folder), None, CPU, seed=0, workers=workers)
-    assert isinstance(read.train.source, runs.ImageFiles)
+    assert isinstance(read.train.source, ImageFiles)
     for batches in (lambda data: data.train.batches(5, epoch=2), lambda data: data.test.clean(5)):
         for (a, labels), (b, other) in zip(batches(held), batches(read), strict=True):
             torch.testing.assert_close(a, b)
@@ -513,7 +515,7 @@ def shares(processes, **how):
     """A split of 25 images, each of one number, as each of so many processes has it; alone if it is one."""
     images = torch.arange(25, dtype=torch.uint8)[:, None, None, None].expand(25, 1, 8, 8).contiguous()
     zero, one = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
-    split = runs.Images(images, torch.arange(25), torch.arange(25), zero, one, **how)
+    split = Images(images, torch.arange(25), torch.arange(25), zero, one, **how)
     return [replace(split, share=(rank, processes)) for rank in range(processes)]
 
 

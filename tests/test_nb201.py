@@ -15,11 +15,11 @@ import runs
 from genotypes import SPACES, Arch
 from runs import UserError, load_benchmark
 from tests.conftest import load_script
-from tests.test_analyze import network
+from tests.test_reproduce import network
 
-ANALYZE = load_script("analyze")
-train_search, select, retrain, analyze = (
-    load_script(name).main for name in ("train_search", "select", "retrain", "analyze")
+REPRODUCE = load_script("reproduce")
+train_search, select, retrain, reproduce = (
+    load_script(name).main for name in ("train_search", "select", "retrain", "reproduce")
 )
 SMALL = ["--epochs", "2", "--channels", "4", "--limit", "100"]
 ALL = [Arch(operations) for operations in itertools.product(*SPACES["nb201"].operations["cell"])]
@@ -203,29 +203,29 @@ def in_process(monkeypatch):
         script = {"train_search.py": train_search, "select.py": select}[command[0]]
         return subprocess.CompletedProcess(command, script(command[1:]), "done\n", "failed\n")
 
-    monkeypatch.setattr(ANALYZE, "run_script", run)
+    monkeypatch.setattr(REPRODUCE, "run_script", run)
     return ran
 
 
 def test_fig4_and_table4_share_their_runs_and_compute_nothing_twice(tmp_path, benchmark, in_process, capsys):
     flags = ["--benchmark", str(benchmark), "--seeds", "0", "1", *SMALL, "--keep-every", "1", "--tune-epochs", "0"]
     flags += ["--folder", str(tmp_path)]
-    assert ANALYZE.main(["fig4", *flags]) == 0
+    assert REPRODUCE.main(["fig4", *flags]) == 0
     searches = [arguments for arguments in in_process if "--space" in arguments]
     assert len(searches) == 4, "two seeds, bilevel and fixed"
     assert len(in_process) == 4 + 3 * 2 * 2, "three methods, two seeds, two snapshots"
     points = json.loads((tmp_path / "fig4.json").read_text())["points"]
     keys = {(point["method"], point["seed"], point["epoch"]) for point in points}
-    assert keys == set(itertools.product(ANALYZE.OF_SECTION_6, (0, 1), (1, 2)))
+    assert keys == set(itertools.product(REPRODUCE.OF_SECTION_6, (0, 1), (1, 2)))
     with Image.open(tmp_path / "fig4.png") as image:
         assert len(image.convert("RGB").getcolors(10**6)) > 50, "not blank"
-    assert ANALYZE.main(["table4", *flags]) == 0
-    assert ANALYZE.main(["fig4", *flags]) == 0
+    assert REPRODUCE.main(["table4", *flags]) == 0
+    assert REPRODUCE.main(["fig4", *flags]) == 0
     assert len(in_process) == 16
     table = json.loads((tmp_path / "table4.json").read_text())["nb201"]
     test_errors = {(each["method"], each["seed"]): each["test_error"] for each in table}
-    for name in ANALYZE.OF_SECTION_6:
-        method = ANALYZE.METHODS[name]
+    for name in REPRODUCE.OF_SECTION_6:
+        method = REPRODUCE.METHODS[name]
         for seed in (0, 1):
             path = tmp_path / f"nb201-digits-{method.alpha}-{seed}.{method.selection}.json"
             saved = json.loads(path.read_text())
@@ -233,16 +233,16 @@ def test_fig4_and_table4_share_their_runs_and_compute_nothing_twice(tmp_path, be
             assert (saved["search"]["alpha"], saved["criterion"]) == (method.alpha, method.criterion)
             assert saved["seed"] == saved["search"]["seed"] == seed
     (tmp_path / "nb201-digits-fixed-1.perturbation.json").unlink()
-    assert ANALYZE.main(["table4", *flags]) == 0
+    assert REPRODUCE.main(["table4", *flags]) == 0
     assert len(in_process) == 17, "what is missing is computed again"
-    assert ANALYZE.main(["fig4", *flags, "--keep-every", "3", "--epochs", "4"]) == 2, "settings were changed"
+    assert REPRODUCE.main(["fig4", *flags, "--keep-every", "3", "--epochs", "4"]) == 2, "settings were changed"
     capsys.readouterr()
     shutil.copy(tmp_path / "nb201-digits-fixed-0.pt", tmp_path / "nb201-digits-fixed-1.pt")
-    assert ANALYZE.main(["table4", *flags]) == 2
+    assert REPRODUCE.main(["table4", *flags]) == 2
     assert "was begun with supernet" in capsys.readouterr().err, "no stale result"
     shutil.rmtree(tmp_path)
     tmp_path.mkdir()
-    assert ANALYZE.main(["table4", *flags]) == 0
+    assert REPRODUCE.main(["table4", *flags]) == 0
     out = capsys.readouterr().out
     assert "| DARTS | 45.70 |" in out
     assert "| a random architecture |" in out
@@ -250,7 +250,7 @@ def test_fig4_and_table4_share_their_runs_and_compute_nothing_twice(tmp_path, be
 
 def test_a_study_tells_what_failed(tmp_path, benchmark, in_process, capsys):
     flags = ["--benchmark", str(benchmark), "--seeds", "0", "--dataset", "nowhere", "--folder", str(tmp_path)]
-    assert ANALYZE.main(["table4", *flags]) == 2
+    assert REPRODUCE.main(["table4", *flags]) == 2
     assert "train_search.py --space nb201 --dataset nowhere" in capsys.readouterr().err
     assert len(in_process) == 1, "nothing is started after a failure"
 
@@ -260,21 +260,21 @@ def test_a_folder_that_is_no_place_for_a_study_is_an_error(tmp_path, benchmark, 
     (tmp_path / "commands.json").write_text(content)
     (tmp_path / "file").write_text("")
     for folder in (tmp_path, tmp_path / "file"):
-        assert ANALYZE.main(["table4", "--benchmark", str(benchmark), "--folder", str(folder)]) == 2
+        assert REPRODUCE.main(["table4", "--benchmark", str(benchmark), "--folder", str(folder)]) == 2
         assert "cannot work in" in capsys.readouterr().err
 
 
 def test_fig4_says_which_snapshots_are_missing(tmp_path, benchmark, in_process, capsys):
     flags = ["--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--folder", str(tmp_path)]
     flags += ["--method", "DARTS", "--tune-epochs", "0"]
-    assert ANALYZE.main(["table4", *flags]) == 0
-    assert ANALYZE.main(["fig4", *flags, "--keep-every", "1"]) == 2
+    assert REPRODUCE.main(["table4", *flags]) == 0
+    assert REPRODUCE.main(["fig4", *flags, "--keep-every", "1"]) == 2
     assert "no nb201-digits-bilevel-0.epoch001.pt" in capsys.readouterr().err
 
 
 def test_table4_as_a_command_of_its_own(tmp_path, benchmark, capsys):
     flags = ["--benchmark", str(benchmark), "--seeds", "7", *SMALL, "--tune-epochs", "0", "--folder", str(tmp_path)]
-    assert ANALYZE.main(["table4", "--method", "DARTS+PT (fix α)", "--jobs", "2", *flags]) == 0
+    assert REPRODUCE.main(["table4", "--method", "DARTS+PT (fix α)", "--jobs", "2", *flags]) == 0
     found = json.loads((tmp_path / "nb201-digits-fixed-7.perturbation.json").read_text())
     assert f"| DARTS+PT (fix α) | 6.20 | {found['test_error']['cifar10']:.2f} |" in capsys.readouterr().out
     assert set(json.loads((tmp_path / "commands.json").read_text())) == {
@@ -284,7 +284,7 @@ def test_table4_as_a_command_of_its_own(tmp_path, benchmark, capsys):
 
 def test_all_eight_methods_share_five_searches(tmp_path, benchmark, in_process, capsys):
     flags = ["table4", "--method", "all", "--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--tune-epochs", "1"]
-    assert ANALYZE.main([*flags, "--folder", str(tmp_path)]) == 0
+    assert REPRODUCE.main([*flags, "--folder", str(tmp_path)]) == 0
     assert len(in_process) == 5 + 8
     out = capsys.readouterr().out
     assert "| SGAS+PT | - |" in out
@@ -292,12 +292,12 @@ def test_all_eight_methods_share_five_searches(tmp_path, benchmark, in_process, 
     errors = {
         each["method"]: each["test_error"] for each in json.loads((tmp_path / "table4.json").read_text())["nb201"]
     }
-    assert errors.keys() == ANALYZE.METHODS.keys()
-    for name, method in ANALYZE.METHODS.items():
+    assert errors.keys() == REPRODUCE.METHODS.keys()
+    for name, method in REPRODUCE.METHODS.items():
         found = json.loads((tmp_path / f"nb201-digits-{method.search}-0.{method.selection}.json").read_text())
         assert tuple(found["search"][key] for key in ("alpha", "noise", "sgas")) == method[:3]
         assert errors[name] == found["test_error"]
-        assert ANALYZE.method_of(found) == name
+        assert REPRODUCE.method_of(found) == name
         assert len([made for made in found["decisions"] if "edge" in made]) == 6, "SGAS too decides all six edges"
 
 
@@ -307,12 +307,12 @@ def test_the_darts_row_of_table_4_has_the_results_of_the_paper_preset(tmp_path, 
     network(tmp_path / "c.pt", space="darts", preset="laptop", error=30.0)
     network(tmp_path / "d.pt", space="s2", error=40.0)
     flags = ["--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--tune-epochs", "0", "--folder", str(tmp_path)]
-    assert ANALYZE.main(["table4", "--method", "DARTS+PT", *flags]) == 0
+    assert REPRODUCE.main(["table4", "--method", "DARTS+PT", *flags]) == 0
     assert "| 2.61 ± 0.08 | 2.55 ± 0.07 |" in capsys.readouterr().out
     assert json.loads((tmp_path / "table4.json").read_text())["darts_space"] == {"DARTS+PT": [2.5, 2.6]}
 
 
 def test_luck_is_the_chance_of_a_mean_as_low():
-    assert ANALYZE.luck([1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 4, abs=0.02)
-    assert ANALYZE.luck([1.0, 1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 16, abs=0.01)
-    assert ANALYZE.luck([4.0, 4.0], [1.0, 2.0, 3.0, 4.0], draws=100) == 1.0
+    assert REPRODUCE.luck([1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 4, abs=0.02)
+    assert REPRODUCE.luck([1.0, 1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 16, abs=0.01)
+    assert REPRODUCE.luck([4.0, 4.0], [1.0, 2.0, 3.0, 4.0], draws=100) == 1.0

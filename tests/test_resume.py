@@ -13,6 +13,7 @@ import random
 import resource
 import signal
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -20,7 +21,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import data as data_module
 import runs
+from data import Images
 from genotypes import PUBLISHED
 from ptnas import (
     Meter,
@@ -156,9 +159,9 @@ def test_a_loop_goes_on_after_the_turns_that_are_over_with_what_it_has_measured(
 def test_batches_begin_where_they_are_asked_to_as_if_the_others_had_been_taken():
     pixels = torch.randint(0, 256, (50, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     mean = torch.full((3, 1, 1), 128.0)
-    data = runs.Images(pixels, torch.arange(50), torch.arange(50), mean, mean, pad=2, flip=True, cutout=3)
+    data = Images(pixels, torch.arange(50), torch.arange(50), mean, mean, pad=2, flip=True, cutout=3)
     for share in ((0, 1), (0, 2), (1, 2)):
-        each = runs.replace(data, share=share)
+        each = replace(data, share=share)
         whole = list(each.batches(8, epoch=3))
         for start in (0, 3, len(whole)):
             later = list(each.batches(8, 3, start))
@@ -204,7 +207,7 @@ def test_two_processes_that_are_killed_go_on_to_the_same_end_and_only_two(tmp_pa
 def test_a_signal_to_all_processes_of_a_run_leaves_its_loaders_to_it(tmp_path, monkeypatch):
     """As SLURM, torchrun and a terminal send it."""
     images = write_image_folder(tmp_path / "images", count=30)
-    monkeypatch.setattr(runs, "FITS", 0)
+    monkeypatch.setattr(data_module, "FITS", 0)
     small = ["--preset", "laptop", "--epochs", "1000", "--channels", "2", "--threads", "1", "--workers", "1"]
     plan = ["--space", "s2", "--dataset", str(images), *small, "--checkpoint-minutes", "1e-9"]
     process = faults.forked("train_search", plan, tmp_path)

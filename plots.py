@@ -1,0 +1,182 @@
+"""The pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Rectangle
+
+from genotypes import Arch, DiscreteCell, Genotype, Space, is_convolution
+
+BLUE, ORANGE, RED, GREY = "#1f5fa8", "#e07b00", "#c1121f", "#777777"
+# Of curves, told apart in grey too: colour, marker, line
+LOOKS = (
+    (RED, "s", ":"), (ORANGE, "^", "--"), (BLUE, "o", "-"), ("#2a8c55", "v", "-."),
+    ("#8a4fb5", "D", ":"), ("#0e8f9c", "P", "--"), ("#b8860b", "X", "-"), ("black", "*", "-."),
+)  # fmt: skip
+HATCHED = {"color": "#f2b45c", "edgecolor": "black", "hatch": "///", "linewidth": 0.6}  # bars beside plain blue ones
+AXES = {
+    "epoch": "epoch of the search",
+    "round": "round of the selection",
+    "tune_epochs": "epochs of tuning per round",
+    "test_error": "true test error (%)",
+    "valid_accuracy": "validation accuracy (%)",
+}
+CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell", "cell": "cell"}
+
+
+def shown(name: str) -> str:
+    """A name of the user's as it can stand in a picture, where dollars begin a formula and some bytes are no text."""
+    return name.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
+
+
+def draw_search(figure: Figure, records: list[dict[str, Any]], space: Space) -> None:
+    """Validation accuracy and the mean softmax gap α_skip - α_conv, the axes of Fig. 3, per epoch; below them the
+    weights of every edge now, and in red what SGAS has decided."""
+    count = len(space.cell_types)
+    figure.set_size_inches(9, 4 + 2 * count)
+    top, *maps = figure.subplots(1 + count, 1, height_ratios=[2] + [1] * count)
+    epochs = [record["epoch"] for record in records]
+    top.plot(epochs, [record["valid_accuracy"] for record in records], color=BLUE, marker="o", markersize=3)
+    top.set_xlabel("epoch")
+    top.set_ylabel("validation accuracy (%)", color=BLUE)
+    top.set_title(f"supernet on {space.name}: {records[-1]['valid_accuracy']:.2f}% after {epochs[-1]} epochs")
+    top.xaxis.get_major_locator().set_params(integer=True)
+    gaps = [record["skip_gap"] for record in records]
+    if gaps[-1] is not None:
+        right = top.twinx()
+        right.plot(epochs, gaps, color=ORANGE, linestyle="--", marker="s", markersize=3)
+        right.set_ylabel("mean(α_skip − α_conv), softmaxed", color=ORANGE)
+    edges = [f"{source}→{node}" for source, node in space.edges]
+    for axes, (cell_type, rows) in zip(maps, records[-1]["weights"].items(), strict=True):
+        _draw_weights(axes, rows, space.operations[cell_type], edges)
+        for made in (made for record in records for made in record.get("decisions", ()) if made["cell"] == cell_type):
+            _mark_decision(axes, made, space, cell_type)
+        axes.set_title(f"softmax(α), {CELL_NAMES[cell_type]}", fontsize=10)
+        axes.set_xlabel("edge (input node→output node)", fontsize=8)
+
+
+def _draw_weights(axes: Axes, rows: list[list[float]], names: Sequence[Sequence[str]], edges: Sequence[str]) -> None:
+    """A heat map with an edge in each column; where edges differ in their operations (S1), their names stand in it."""
+    same = len(set(names)) == 1
+    image = axes.imshow(torch.tensor(rows).T.numpy(), aspect="auto", vmin=0, vmax=2 / len(rows[0]), cmap="cividis")
+    axes.figure.colorbar(image, ax=axes, pad=0.01)
+    axes.set_xticks(range(len(edges)), edges, fontsize=8)
+    axes.set_yticks(range(len(rows[0])), names[0] if same else [f"operation {n + 1}" for n in range(len(rows[0]))])
+    axes.tick_params(axis="y", labelsize=8)
+    for edge, row in enumerate(rows):
+        for operation, weight in enumerate(row):
+            name = "" if same else names[edge][operation].replace("_", "\n", 1) + "\n"
+            colour = "white" if image.norm(weight) < 0.6 else "black"
+            size = 6 if same else 5.5
+            axes.text(edge, operation, f"{name}{weight:.3f}", ha="center", va="center", fontsize=size, color=colour)
+
+
+def _mark_decision(axes: Axes, made: dict[str, Any], space: Space, cell_type: str) -> None:
+    """Frame the operation that an edge was decided for; strike through the inputs that a node lost."""
+    if "edge" in made:
+        edge = space.edges.index(tuple(made["edge"]))
+        operation = space.operations[cell_type][edge].index(made["operation"])
+        axes.add_patch(Rectangle((edge - 0.46, operation - 0.44), 0.92, 0.88, fill=False, edgecolor=RED, linewidth=2))
+    else:
+        for edge in space.into(made["node"]):
+            if space.edges[edge][0] not in made["inputs"]:
+                axes.axvline(edge, color=RED, linewidth=1, linestyle=":")
+
+
+def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, found: Genotype | Arch | None) -> None:
+    """The chosen cells, once they are (Fig. 5), and validation accuracy over the rounds of the selection (Fig. 6)."""
+    figure.suptitle(title)
+    top = bottom = figure
+    if found:
+        figure.set_size_inches(1 + 7 * len(found.cells), 8 if records else 5.5)
+        if records:
+            top, bottom = figure.subfigures(2, 1, height_ratios=[2, 1])
+        places = top.subplots(1, len(found.cells), squeeze=False).flat
+        for axes, (cell_type, cell) in zip(places, found.cells.items(), strict=True):
+            draw_cell(axes, cell, CELL_NAMES[cell_type])
+        if not records:  # everything was decided during the search
+            return
+    else:
+        figure.set_size_inches(8, 4)
+    axes = bottom.subplots()
+    rounds = [record["round"] for record in records]
+    axes.plot(rounds, [record["valid_accuracy"] for record in records], color=BLUE, marker="o", label="after tuning")
+    dips = [record["discretised_accuracy"] for record in records]
+    axes.plot(rounds, dips, color=ORANGE, linestyle=":", marker="v", label="after discretising")
+    topology = [record["round"] for record in records if any("node" in made for made in record["decisions"])]
+    if topology:
+        axes.axvspan(topology[0] - 0.5, rounds[-1] + 0.5, color=GREY, alpha=0.15, label="topology", linewidth=0)
+    axes.set_xlabel("round of the selection")
+    axes.set_ylabel("validation accuracy (%)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(fontsize=8)
+
+
+def draw_cell(axes: Axes, cell: DiscreteCell, title: str) -> None:
+    """A cell like those of Fig. 5, operations with parameters in red and, for a print in grey, in bold.
+
+    Every operation has a row of its own, in which its arrow runs straight and its label stands just before the node
+    that it feeds; a node lies amid the rows of its operations. So no arrow passes through a label that is not its own.
+    """
+    rows: dict[int, list[int]] = {}
+    for row, (_, _, node) in enumerate(cell.operations):
+        rows.setdefault(node, []).append(row)
+    height = len(cell.operations)
+    starts = (0.5,) if cell.inputs == 1 else (0.3, 0.7)
+    places = {node: (0.0, height * start) for node, start in enumerate(starts)}
+    places |= {node: (3.5 * (node - cell.inputs + 1) + 0.3, sum(own) / len(own)) for node, own in rows.items()}
+    end = (3.5 * (len(rows) + 1) - 0.7, sum(places[node][1] for node in cell.concat) / len(cell.concat))
+    colours = ("#444444", "#1f5fa8", "#2a8c55", "#8a4fb5", "#b8860b", "#0e8f9c", "#a34a28")
+
+    def line(points: Sequence[tuple[float, float]], colour: str, style: str = "-") -> None:
+        xs, ys = zip(*points, strict=True)
+        axes.plot(xs, ys, color=colour, linestyle=style, linewidth=1.3, zorder=1, solid_joinstyle="round")
+        head = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", points[-1], points[-2], arrowprops=head, zorder=1)
+
+    for row, (operation, source, node) in enumerate(cell.operations):
+        (x0, y0), (x1, y1) = places[source], places[node]
+        colour = GREY if operation == "none" else colours[source % len(colours)]
+        arrival = (x1 - 0.32, y1 + min(max((row - y1) * 0.3, -0.24), 0.24))
+        line([(x0 + 0.3, y0), (x0 + 0.75, row), (x1 - 0.75, row), arrival], colour, ":" if operation == "none" else "-")
+        axes.text(
+            x1 - 1.75, row, operation, ha="center", va="center", fontsize=7.5, zorder=3,
+            **({"color": RED, "weight": "bold"} if is_convolution(operation) else {}),
+            bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8},
+        )  # fmt: skip
+    for node in cell.concat:
+        x, y = places[node]
+        line([(x + 0.32, y), (end[0] - 0.9, y), (end[0] - 0.45, end[1])], GREY, "--")
+    labels = dict(enumerate("0" if cell.inputs == 1 else ("c_{k-2}", "c_{k-1}")))
+    labels |= {node: str(node if cell.inputs == 1 else node - cell.inputs) for node in rows}
+    for place, label in [(places[node], label) for node, label in labels.items()] + [(end, "c_{k}")]:
+        width = 0.9 if label.startswith("c") else 0.6
+        shape = FancyBboxPatch(
+            (place[0] - width / 2, place[1] - 0.3), width, 0.6, boxstyle="round,pad=0.02", facecolor="#dde7f3", zorder=4
+        )
+        axes.add_patch(shape)
+        axes.text(*place, f"${label}$", ha="center", va="center", fontsize=9, zorder=5)
+    axes.set_xlim(-0.7, end[0] + 0.7)
+    axes.set_ylim(height - 0.3, -0.9)
+    axes.set_title(title, fontsize=11)
+    axes.axis("off")
+
+
+def draw_retraining(figure: Figure, records: list[dict[str, Any]], title: str) -> None:
+    """Training and test accuracy and loss per epoch."""
+    figure.set_size_inches(9, 4)
+    figure.suptitle(shown(title))
+    epochs = [record["epoch"] for record in records]
+    for axes, quantity, unit in zip(figure.subplots(1, 2), ("accuracy", "loss"), (" (%)", " (nats)"), strict=True):
+        for split, colour, style in (("train", ORANGE, "--"), ("test", BLUE, "-")):
+            values = [record[f"{split}_{quantity}"] for record in records]
+            axes.plot(epochs, values, color=colour, linestyle=style, label=split)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(quantity + unit)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend()
