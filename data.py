@@ -26,7 +26,7 @@ from torchvision import datasets
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from runs import DATASETS, UserError, in_turn, mix, process, speaks
+from runs import DATASETS, UserError, get_share, mix, speaks, take_turns
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # twice as large is an error
 FITS = 4 << 30  # bytes of images that are held on the device as one tensor
@@ -104,7 +104,7 @@ class Images:
         """Batches of nearly equal size, at most `size`; but none of a single image, for which one can be larger."""
         return max(1, min(math.ceil(len(self) / size), len(self) // 2))
 
-    def batches(self, size: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(mix(self.seed, epoch))
         order = self.indices[torch.randperm(len(self), generator=generator)]
         rank, processes = self.share
@@ -113,34 +113,23 @@ class Images:
         batches = self._split(order, size)
         if processes > 1 and min(map(len, batches)) < 2 * processes:
             raise UserError(f"{processes} processes are too many to share {len(self)} images in batches of {size}")
-        parts = [batch.tensor_split(processes)[rank] for batch in batches]
-        read = self._read(parts[start:], epoch)
-        for number, part in enumerate(parts):
-            passed = number < start  # what is passed over has no pixels, and is drawn for like the others
-            images, labels = (self._unread(part), None) if passed else next(read)
+        for images, labels in self._read([batch.tensor_split(processes)[rank] for batch in batches], epoch):
             images = random_crop(images, self.pad, generator) if self.pad else images
             images = random_flip(images, generator) if self.flip else images
-            images = images if passed else self._normalised(images)
-            images = random_cutout(images, self.cutout, generator) if self.cutout else images
-            if not passed:
-                yield images, labels
+            images = self._normalised(images)
+            yield random_cutout(images, self.cutout, generator) if self.cutout else images, labels
 
     def clean(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         rank, processes = self.share
         for images, labels in self._read(self._split(self.indices, size)[rank::processes], epoch=None):
             yield self._normalised(images), labels
 
-    def of(self, indices: Tensor, seed: int) -> Images:
+    def subset(self, indices: Tensor, seed: int) -> Images:
         """The split of these among its images."""
         return replace(self, indices=self.indices[indices], seed=seed)
 
     def _split(self, order: Tensor, size: int) -> tuple[Tensor, ...]:
         return torch.tensor_split(order, self.count(size))
-
-    def _unread(self, part: Tensor) -> Tensor:
-        """Images without pixels."""
-        size, channels = _shape(self.source)
-        return torch.empty(len(part), channels, size, size, device="meta")
 
     def _read(self, parts: Sequence[Tensor], epoch: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.labels.device
@@ -216,11 +205,17 @@ class ImageData:
     channels: int
     image_size: int
 
-    def halves(self, seed: int) -> tuple[Images, Images]:
+    def describe(self) -> dict[str, Any]:
+        """Returns what a checkpoint says of the images."""
+        images = [len(self.train), len(self.test)]
+        size = {"channels": self.channels, "image_size": self.image_size}
+        return {"classes": list(self.classes), **size, "images": images}
+
+    def halve(self, seed: int) -> tuple[Images, Images]:
         """A random half of the training images to train w on, the other to validate on."""
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(mix(seed, 1)))
         middle = len(order) // 2
-        return self.train.of(order[:middle], mix(seed, 2)), self.train.of(order[middle:], mix(seed, 3))
+        return self.train.subset(order[:middle], mix(seed, 2)), self.train.subset(order[middle:], mix(seed, 3))
 
 
 def data_folder(path: Path | None) -> str | None:
@@ -298,7 +293,7 @@ def load_data(
     size, channels = _shape(sources[0])
     varied = name == "imagenet"  # its files are cropped and flipped as they are read
     splits = [
-        Images(source, target, indices, mean.to(device), deviation.to(device), workers=workers, share=process())
+        Images(source, target, indices, mean.to(device), deviation.to(device), workers=workers, share=get_share())
         for source, target, indices in zip(sources, labels, (chosen, torch.arange(len(labels[1]))), strict=True)
     ]
     splits[0] = replace(
@@ -328,7 +323,7 @@ def _digits() -> tuple[Split, Split, Sequence[str]]:
 def _torchvision(name: str, root: Path) -> tuple[Split, Split, Sequence[str]]:
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "svhn": datasets.SVHN}[name]
     which = [{"split": part} for part in ("train", "test")] if name == "svhn" else [{"train": True}, {"train": False}]
-    with in_turn(), contextlib.redirect_stdout(sys.stderr):
+    with take_turns(), contextlib.redirect_stdout(sys.stderr):
         try:
             parts = [kind(root, download=True, **selected) for selected in which]
         except (OSError, RuntimeError, EOFError, ValueError) as error:

@@ -1,17 +1,23 @@
-"""Rethinking Architecture Selection in Differentiable NAS (Wang et al., ICLR 2021), the method.
+"""Rethinking Architecture Selection in Differentiable NAS (Wang et al., ICLR 2021): the method, in the paper's order.
 
-The paper's argument in the order of this file. A supernet mixes candidate operations on every edge of a cell (Sec. 2,
-Eq. 1) and is trained by bilevel optimisation, or with α fixed (Sec. 6.3). α does not say which operation is strong
-(Sec. 3.1), and skip connections get a large α for a good reason (Sec. 3.2, Proposition 1). So operations are selected
-by perturbation: remove one, see how far the validation accuracy falls (Sec. 4, Algorithms 1 and 2). What is selected
-is trained from scratch as a discrete network (Sec. 5).
+    Operations          A.1.1, A.2     what an edge can choose from
+    Sec. 2              the supernet   an edge mixes its operations with softmax(α); masks, decisions
+    Measuring           `evaluate`     the one loop that measures accuracy, under any masks
+    Sec. 2, 6.3         the search     bilevel optimisation of w and α (Eq. 1); or α fixed at zero
+    Sec. 3.2            why α prefers skip connections: the gap of Fig. 3, Proposition 1 (Eq. 2-4, 15-21)
+    Sec. 3.1, 4.1       criteria       α, discretisation accuracy, perturbation: how strong is an operation?
+    Sec. 4.2, A.3       selection      Algorithm 1 and Algorithm 2
+    A.1.2, A.1.3        SDARTS-RS and SGAS
+    Sec. 5              the discrete network and its training
 
-One idea carries all of it: PRESENCE. On every edge of every cell type some operations are present, and the edge is
-undecided or decided. `mask` takes something away for a while, `decide` leaves one operation alone with weight 1,
-`prune` leaves nothing. Presence is plain Python on the host, and what is absent is not computed.
+One idea carries it all: PRESENCE. Each edge of each cell type has a set of operations that are present, and is
+undecided or decided. Three methods of `Supernet` change it: `mask` removes an operation or an edge for a while,
+`decide` leaves one operation with weight 1, `prune` leaves nothing. Presence is plain Python, and what is absent is
+not computed.
 
-Nothing here reads or writes files, prints or draws: that is `runs.py`. Data come in as objects with
-`batches(size, epoch)` for shuffled and augmented and `clean(size)` for ordered and unchanged (images, labels).
+This file reads and writes no files, prints nothing and draws nothing. `Search`, `Selection` and `Retraining` work in
+steps: `step(records)` takes the records of the earlier steps and returns the next one. The caller seeds torch's
+generators before each step.
 """
 
 from __future__ import annotations
@@ -20,89 +26,56 @@ import copy
 import itertools
 import math
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, fields
-from functools import cache, partial
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, get_args, get_origin, get_type_hints
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import FlopCounterMode
 
 from genotypes import OPERATIONS, Arch, DiscreteCell, Genotype, Space, is_convolution
 
-Norm = Callable[[int], nn.Module]
-Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) and labels (N,)
+Norm = Callable[[int], nn.Module]  # channels -> norm
+Batch = tuple[Tensor, Tensor]  # images (N, C, H, W), labels (N,)
+Record = dict[str, Any]  # what a step reports, in plain values
 
 
 class Data(Protocol):
-    """A split of a data set. Batches are of nearly equal size, at most `size`, and none holds a single image.
+    """One split of a data set, as `data.Images` implements it.
 
-    share: which of how many processes this one is, (0, 1) if there is just one. Of several, each is given a part of
-    every batch to train on, and to evaluate whole batches, those number rank, rank + processes, ....
+    With several processes each trains on its part of every batch and evaluates its own whole batches: numbers rank,
+    rank + processes, ... . No batch holds a single image, because norms need more.
     """
 
-    share: tuple[int, int]
+    share: tuple[int, int]  # (rank, number of processes)
 
     def __len__(self) -> int:
-        """All images, not this process's."""
+        """Returns the number of images, over all processes."""
 
     def count(self, size: int) -> int:
-        """How many batches these are, all, not this process's."""
+        """Returns the number of batches of at most about `size` images, over all processes."""
 
-    def batches(self, size: int, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Shuffled, augmented batches, from number `start` on; what is drawn depends on the seed of the data, on
-        `epoch` and on the process."""
+    def batches(self, size: int, epoch: int) -> Iterator[Batch]:
+        """Yields shuffled, augmented batches: the same ones for the same epoch."""
 
     def clean(self, size: int) -> Iterator[Batch]:
-        """Every image once, of several processes in one of them, unchanged, in the same order every time."""
+        """Yields unchanged batches, always in the same order."""
 
 
-# ==== Several processes that train one network ======================================================================
+# ==== Operations (Liu et al., 2019; Dong & Yang, 2020; A.1.1, A.2) ===================================================
 
-# Each has the whole network and computes on its own part of the data, norms with the statistics of that part. As what
-# they compute is averaged or gathered, and what they draw in common has one seed, their networks stay the same.
-
-
-def processes() -> int:
-    """How many there are."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def average(tensors: Iterable[Tensor | None]) -> None:
-    """Over all processes, in place; what is None is so in all of them."""
-    there = [each for each in tensors if each is not None]
-    if processes() == 1 or not there:
-        return
-    means = torch.cat([each.flatten() for each in there])
-    dist.all_reduce(means)
-    means /= processes()
-    for each, mean in zip(there, means.split([each.numel() for each in there]), strict=True):
-        each.copy_(mean.view_as(each))
-
-
-def gathered(values: list) -> list:
-    """The values of all processes."""
-    if processes() == 1:
-        return values
-    of_all: list[list] = [[] for _ in range(processes())]
-    dist.all_gather_object(of_all, values)
-    return list(itertools.chain.from_iterable(of_all))
-
-
-# ==== Operations (Liu et al., 2019; Dong & Yang, 2020; A.1.1 and A.2 of the paper) ===================================
-
-# In a supernet α must be the only scale of an operation, so norms have no affine parameters. Statistics are always
-# those of the batch: running ones would belong to a network in which nothing is masked.
+# In a supernet α must be an operation's only scale, so its norms have no affine parameters. They always use the
+# statistics of the batch: running ones would describe a network in which nothing is masked.
 supernet_norm: Norm = partial(nn.BatchNorm2d, affine=False, track_running_stats=False)
 
 
 class Zero(nn.Module):
-    """`none`: zeros of the shape that an operation with this stride has."""
+    """`none`: zeros, (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride))."""
 
     def __init__(self, stride: int):
         super().__init__()
@@ -113,10 +86,10 @@ class Zero(nn.Module):
 
 
 class Noise(nn.Module):
-    """`noise` of S4: draws from N(0, 1) whatever the input (A.2).
+    """`noise` of S4: draws from N(0, 1), whatever the input (A.2). Shapes as for `Zero`.
 
-    What it draws depends on its place in the network and on the batch that was announced by `announce`, never on what
-    was drawn before: two passes over a batch differ by what is masked and by nothing else.
+    The draws depend on the number of the batch and on the place in the network only. So two passes over a batch differ
+    by what is masked and by nothing else.
     """
 
     def __init__(self, stride: int):
@@ -126,47 +99,44 @@ class Noise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         generator = torch.Generator(x.device).manual_seed((self.batch << 10) + self.place)
         shape = x[:, :, :: self.stride, :: self.stride].shape
-        return channels_last(torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype))
-
-    @staticmethod
-    def all_in(network: nn.Module) -> tuple[Noise, ...]:
-        """The noise operations of a network, each told its place, that is its cell and edge."""
-        found = tuple(module for module in network.modules() if isinstance(module, Noise))
-        for place, noise in enumerate(found):
-            noise.place = place
-        return found
-
-    @staticmethod
-    def announce(noises: tuple[Noise, ...], batch: int) -> None:
-        for noise in noises:
-            noise.batch = batch
+        return to_channels_last(torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype))
 
 
-class FactorizedReduce(nn.Module):
-    """Halve the map with two 1x1 convolutions of every second pixel, one of them shifted by a pixel.
+def number_noises(network: nn.Module) -> tuple[Noise, ...]:
+    """Returns the noise operations of a network and gives each its place."""
+    noises = tuple(module for module in network.modules() if isinstance(module, Noise))
+    for place, noise in enumerate(noises):
+        noise.place = place
+    return noises
 
-    (N, C_in, H, W) -> (N, C_out, ceil(H / 2), ceil(W / 2)): an odd side is padded by one pixel for the shifted one.
-    """
 
-    def __init__(self, c_in: int, c_out: int, norm: Norm):
+class Halves(nn.Module):
+    """ReLU, then every second pixel, once straight and once shifted by one: twice (N, C, ceil(H / 2), ceil(W / 2))."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = x.shape[2:]
+        x = x.permute(0, 2, 3, 1)  # slices of this view have gradients with the channels last, which is faster
+        straight, shifted = (F.relu(x[:, start::2, start::2]).permute(0, 3, 1, 2) for start in (0, 1))
+        if height % 2 or width % 2:
+            shifted = F.pad(shifted, (0, width % 2, 0, height % 2))
+        return straight, shifted
+
+
+class ConvolveHalves(nn.Module):
+    """A 1x1 convolution of each half, side by side: (N, C_out, H, W)."""
+
+    def __init__(self, c_in: int, c_out: int):
         super().__init__()
         self.straight = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
         self.shifted = nn.Conv2d(c_in, c_out - c_out // 2, 1, bias=False)
-        self.norm = norm(c_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.of_halves(self.halves(x))
+    def forward(self, halves: tuple[Tensor, Tensor]) -> Tensor:
+        return torch.cat([self.straight(halves[0]), self.shifted(halves[1])], dim=1)
 
-    @staticmethod
-    def halves(x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the two convolutions see."""
-        height, width = x.shape[2:]
-        x = x.permute(0, 2, 3, 1)  # or else its gradient would not lie in memory with the channels last
-        straight, shifted = (F.relu(x[:, start::2, start::2]).permute(0, 3, 1, 2) for start in (0, 1))
-        return straight, F.pad(shifted, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else shifted
 
-    def of_halves(self, halves: tuple[Tensor, Tensor]) -> Tensor:
-        return self.norm(torch.cat([self.straight(halves[0]), self.shifted(halves[1])], dim=1))
+def factorized_reduce(c_in: int, c_out: int, norm: Norm) -> nn.Sequential:
+    """Halves the map: (N, C_in, H, W) -> (N, C_out, ceil(H / 2), ceil(W / 2))."""
+    return nn.Sequential(Halves(), ConvolveHalves(c_in, c_out), norm(c_out))
 
 
 def relu_conv_norm(c_in: int, c_out: int, norm: Norm, kernel: int = 1, stride: int = 1) -> nn.Sequential:
@@ -175,12 +145,10 @@ def relu_conv_norm(c_in: int, c_out: int, norm: Norm, kernel: int = 1, stride: i
     return nn.Sequential(nn.ReLU(), conv, norm(c_out))
 
 
-def _depthwise_separable(
-    channels: int, kernel: int, stride: int, dilation: int, norm: Norm, inplace: bool = False
-) -> list[nn.Module]:
+def _depthwise_separable(channels: int, kernel: int, stride: int, dilation: int, norm: Norm) -> list[nn.Module]:
     padding = dilation * (kernel // 2)
     return [
-        nn.ReLU(inplace),
+        nn.ReLU(),
         nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
         nn.Conv2d(channels, channels, 1, bias=False),
         norm(channels),
@@ -189,7 +157,7 @@ def _depthwise_separable(
 
 def _sep_conv(kernel: int, channels: int, stride: int, norm: Norm) -> nn.Module:
     first = _depthwise_separable(channels, kernel, stride, 1, norm)
-    return nn.Sequential(*first, *_depthwise_separable(channels, kernel, 1, 1, norm, inplace=True))
+    return nn.Sequential(*first, *_depthwise_separable(channels, kernel, 1, 1, norm))
 
 
 def _dil_conv(kernel: int, channels: int, stride: int, norm: Norm) -> nn.Module:
@@ -206,7 +174,7 @@ def _conv_7x1_1x7(channels: int, stride: int, norm: Norm) -> nn.Module:
 
 
 def _skip_connect(channels: int, stride: int, norm: Norm) -> nn.Module:
-    return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, norm)
+    return nn.Identity() if stride == 1 else factorized_reduce(channels, channels, norm)
 
 
 _BUILDERS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
@@ -228,25 +196,25 @@ assert set(_BUILDERS) == set(OPERATIONS)
 
 
 def build_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
-    """An operation (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride)) with `norm` after its convolutions.
+    """Builds an operation (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride)); `norm` follows its convolutions.
 
     Raises KeyError for a name that is not in `genotypes.OPERATIONS`.
     """
     return _BUILDERS[name](channels, stride, norm)
 
 
-# ==== Sec. 2: the supernet, and what is present in it ===============================================================
+# ==== Sec. 2: the supernet ===========================================================================================
 
 
 class Presence(NamedTuple):
-    """What stands on one edge: indices of the operations present, and whether the edge is decided."""
+    """The state of one edge: the indices of the operations that are present, and whether the edge is decided."""
 
     operations: tuple[int, ...]
     decided: bool = False
 
 
 class Candidate(NamedTuple):
-    """An operation of an edge, or with operation None the edge as a whole."""
+    """An operation on an edge; with operation None, the edge as a whole. Also a mask: what is to be removed."""
 
     cell_type: str
     edge: int
@@ -254,356 +222,152 @@ class Candidate(NamedTuple):
 
 
 class MixedOp(nn.Module):
-    """All candidate operations of an edge, mixed (Eq. 1).
+    """An edge of the supernet, the mixed output (Sec. 2, the formula before Eq. 1):
 
-    Pooling, with its norm, has no parameters, the convolutions begin with a ReLU, and what halves the map with a choice
-    of pixels: these depend on the node that an edge starts from, not on the edge, and are computed once for all edges
-    from there.
+    m(x) = Σ_o θ_o · o(x),  θ = softmax(α)
     """
 
-    def __init__(self, names: Sequence[str], channels: int, stride: int, norm_pooling: bool, row: int):
+    def __init__(self, names: Sequence[str], channels: int, stride: int, norm_pooling: bool, shared: dict[str, Shared]):
         super().__init__()
-        self.stride, self.row = stride, row  # the edge's row in α and in the presence
-        self.operations = nn.ModuleList(build_operation(name, channels, stride, supernet_norm) for name in names)
-        for index, name in enumerate(names):
-            if "pool" in name and norm_pooling:
-                self.operations[index] = nn.Sequential(self.operations[index], supernet_norm(channels))
-        self.names = tuple(names)
-        # Not registered again as modules of their own.
-        self.parts = tuple(map(_begun_at_the_node, names, self.operations))
+        self.stride, self.operations = stride, nn.ModuleList()
+        for name in names:
+            operation = build_operation(name, channels, stride, supernet_norm)
+            if "pool" in name and norm_pooling:  # pooling has no norm of its own; DARTS adds one in the supernet
+                operation = nn.Sequential(operation, supernet_norm(channels))
+            self.operations.append(share_start(operation, shared))
 
-    def forward(
-        self, x: Tensor, weights: Tensor, presence: Presence, shared: dict[str, Any] | None = None
-    ) -> Tensor | None:
-        """x: (N, C, H, W); weights: (operations,); shared: what other edges have computed from x, by name. The weighted
-        sum of the operations that are present, with weight 1 on a decided edge; None where that is nothing. The weights
-        of what remains are not renormalised."""
-        total, weights, shared = None, weights.unbind(), {} if shared is None else shared
-        for index in presence.operations:
-            if self.names[index] == "none":
-                continue
-            what, begin, rest = self.parts[index]
-            if what and what not in shared:
-                shared[what] = begin(x)
-            term = rest(shared[what] if what else x)
-            if presence.decided:
-                total = term if total is None else total + term
-            else:
-                total = weights[index] * term if total is None else total.addcmul_(weights[index], term)
-        return total
+    def forward(self, x: Tensor, weights: Tensor, presence: Presence) -> Tensor:
+        """x: (N, C, H, W); weights: θ, (operations,); at least one operation is present. Absent operations are left
+        out of the sum, and the other weights stay as they are. On a decided edge the operation has weight 1."""
+        if presence.decided:
+            (operation,) = presence.operations
+            return self.operations[operation](x)
+        return sum(weights[operation] * self.operations[operation](x) for operation in presence.operations)
 
 
-def _begun_at_the_node(name: str, operation: nn.Module) -> tuple[str | None, Callable | None, Callable]:
-    """The beginning of an operation that depends on the node alone, by the name under which it is shared, if it has
-    one, and the rest."""
-    if "pool" in name:
-        return name, operation, nn.Identity()
-    if isinstance(operation, FactorizedReduce):
-        return "halves", operation.halves, operation.of_halves
-    if isinstance(operation, nn.Sequential) and isinstance(operation[0], nn.ReLU):
-        return "relu", F.relu, operation[1:]
-    return None, None, operation
+class Shared(nn.Module):
+    """The start of several operations, computed once: remembers its last input and the result for it.
+
+    Edges from the same node begin alike: the ReLU before a convolution, pooling with its norm, `Halves`. These have no
+    parameters, so their result depends on the node only. `forget` must follow each pass over the cell.
+    """
+
+    def __init__(self, start: Sequence[nn.Module]):
+        super().__init__()
+        self.start, self.x, self.y = nn.Sequential(*start), None, None
+
+    def forward(self, x: Tensor) -> Any:
+        if self.x is not x:
+            self.x, self.y = x, self.start(x)
+        return self.y
+
+    def forget(self) -> None:
+        self.x = self.y = None
 
 
-@dataclass
-class Known:
-    """What passes through a cell on the same inputs, with other things masked, have in common: its states after
-    preprocessing, and what the edges `same` put out. The first pass fills it in."""
-
-    same: Collection[int] = ()
-    states: list[Tensor] = field(default_factory=list)
-    terms: dict[int, Tensor | None] = field(default_factory=dict)
+def share_start(operation: nn.Module, shared: dict[str, Shared]) -> nn.Module:
+    """Replaces an operation's modules up to the first that has parameters by those of an equal start from the same
+    node. `shared` holds the starts from this node, by their text."""
+    if not isinstance(operation, nn.Sequential):
+        return operation
+    start = list(itertools.takewhile(lambda module: not list(module.parameters()), operation))
+    first = shared.setdefault(str(start), Shared(start))
+    return nn.Sequential(first, *operation[len(start) :])
 
 
 class SearchCell(nn.Module):
-    """A cell of the supernet: every node sums its incoming edges; the output concatenates the nodes `space.concat`."""
+    """A cell of the supernet. A node sums its incoming edges; the cell concatenates the nodes `space.concat`.
 
-    def __init__(self, space: Space, cell_type: str, channels: int, preprocess: Sequence[nn.Module]):
+    low_memory: the backward pass computes the cell again instead of keeping its feature maps (Chen et al., 2016,
+    "Training Deep Nets with Sublinear Memory Cost"). No bit of the result changes.
+    """
+
+    def __init__(
+        self, space: Space, low_memory: bool, cell_type: str, channels: int, preprocess: Sequence[nn.Module]
+    ):  # fmt: skip
         super().__init__()
-        self.cell_type, self.concat, self.c_out = cell_type, space.concat, len(space.concat) * channels
-        self.sources = tuple(source for source, _ in space.edges)
-        self.incoming = tuple(tuple(space.into(node)) for node in space.nodes)
-        self.preprocess = nn.ModuleList(preprocess)
-        self.edges = nn.ModuleList(
-            MixedOp(names, channels, _stride(cell_type, source), space.family == "darts", row)
-            for row, (names, source) in enumerate(zip(space.operations[cell_type], self.sources, strict=True))
-        )
+        self.space, self.low_memory, self.cell_type = space, low_memory, cell_type
+        self.c_out = len(space.concat) * channels
+        self.preprocess, self.edges = nn.ModuleList(preprocess), nn.ModuleList()
+        shared: dict[int, dict[str, Shared]] = {}
+        for names, (source, _) in zip(space.operations[cell_type], space.edges, strict=True):
+            starts = shared.setdefault(source, {})
+            stride = get_stride(cell_type, source)
+            self.edges.append(MixedOp(names, channels, stride, space.family == "darts", starts))
+        self.shared = [module for module in self.modules() if isinstance(module, Shared)]
 
     def forward(
-        self,
-        inputs: Sequence[Tensor],
-        weights: dict[str, Tensor],
-        presence: dict[str, list[Presence]],
-        known: Known | None = None,
+        self, inputs: Sequence[Tensor], weights: dict[str, Tensor], presence: dict[str, list[Presence]]
     ) -> Tensor:
-        """inputs: outputs of earlier cells; weights: per cell type (edges, operations), rows sum to 1."""
-        rows, present = weights[self.cell_type], presence[self.cell_type]
-        known = Known() if known is None else known
-        if not known.states:
-            known.states = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
-        states = list(known.states)
-        shared: list[dict[str, Any]] = [{} for _ in range(len(states) + len(self.incoming))]  # by node
-        for incoming in self.incoming:
-            total = None
-            for edge in incoming:
-                mixed, source = self.edges[edge], self.sources[edge]
-                if edge in known.terms:
-                    term = known.terms[edge]
-                else:
-                    term = mixed(states[source], rows[mixed.row], present[mixed.row], shared[source])
-                if edge in known.same:
-                    known.terms[edge] = term
-                if term is not None:
-                    total = term if total is None else total + term
-            if total is None:  # nothing at all reaches this node
-                stride = self.edges[incoming[0]].stride
-                total = torch.zeros_like(states[0][:, :, ::stride, ::stride])
-            states.append(total)
-        return torch.cat([states[node] for node in self.concat], dim=1)
+        """inputs: outputs of the earlier cells; weights: softmax(α) per cell type, (edges, operations)."""
+        context = inputs, weights[self.cell_type], presence[self.cell_type]
+        if self.low_memory and torch.is_grad_enabled():
+            return checkpoint(self.compute, *context, use_reentrant=False, preserve_rng_state=False)
+        return self.compute(*context)
+
+    def compute(self, inputs: Sequence[Tensor], weights: Tensor, presence: list[Presence]) -> Tensor:
+        """weights: (edges, operations), presence: one per edge, both those of this cell type."""
+        states = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
+        try:
+            for node in self.space.nodes:
+                edges = [edge for edge in self.space.into(node) if presence[edge].operations]
+                sources = [states[self.space.edges[edge][0]] for edge in edges]
+                terms = [self.edges[e](x, weights[e], presence[e]) for e, x in zip(edges, sources, strict=True)]
+                states.append(sum(terms) if terms else Zero(self.edges[self.space.into(node)[0]].stride)(states[0]))
+        finally:  # a recomputation ends with an exception
+            for shared in self.shared:
+                shared.forget()
+        return torch.cat([states[node] for node in self.space.concat], dim=1)
 
 
-def _stride(cell_type: str, source: int) -> int:
-    """Of an edge from the node `source`: a reduction cell halves its two inputs."""
+def get_stride(cell_type: str, source: int) -> int:
+    """Returns the stride of an edge from the node `source`: a reduction cell halves its two inputs."""
     return 2 if cell_type == "reduce" and source < 2 else 1
 
 
-# A skeleton is what cells stand in. It is the same for the supernet and for the discrete network, which differ in the
-# cells that `build(cell type, channels, modules that preprocess the inputs)` makes, in their norms, and in `context`:
-# what every cell is given beside its inputs.
-BuildCell = Callable[[str, int, Sequence[nn.Module]], nn.Module]
-
-
-@dataclass(frozen=True)
-class Computing:
-    """How a network is computed, which changes what comes out by rounding only.
-
-    amp: in bfloat16 where that is safe (autocast), the classifier and the loss aside. compile: by `torch.compile`, the
-    cells while they are trained. low_memory: the backward pass computes every cell again, so that its feature maps need
-    not be kept (Chen et al., 2016, "Training Deep Nets with Sublinear Memory Cost").
-    """
-
-    amp: bool = False
-    compile: bool = False
-    low_memory: bool = False
-
-
-class Skeleton(nn.Module):
-    """`begin` makes of images the inputs of the first cell, `through` takes the inputs of a cell to those of the next,
-    and `end` classifies what came out of the last."""
-
-    computing = Computing()
-
-    def __init__(self):
-        super().__init__()
-        self.auxiliary: nn.Module | None = None  # a head for training, on the cell `auxiliary_layer`
-
-    def forward(self, x: Tensor, *context: Any) -> tuple[Tensor, Tensor | None]:
-        """x: (N, image channels, H, W) -> logits (N, classes), and in training those of the auxiliary head, if any."""
-        auxiliary = None
-        with self.precision(x.device):
-            inputs = self.begin(x)
-        for layer in range(len(self.cells)):
-            with self.precision(x.device):
-                inputs = self.through(layer, inputs, *context)
-            if self.training and self.auxiliary is not None and layer == self.auxiliary_layer:
-                auxiliary = self.auxiliary(inputs[-1].to(self.classifier.weight.dtype))
-        return self.end(inputs), auxiliary
-
-    def precision(self, device: torch.device) -> AbstractContextManager:
-        """In which `begin` and `through` are to be called."""
-        return torch.autocast(device.type, torch.bfloat16) if self.computing.amp else nullcontext()
-
-    def cell(self, layer: int, inputs: Sequence[Tensor], *context: Any) -> Tensor:
-        """What a cell makes of its inputs."""
-        cell, computing = self.cells[layer], self.computing
-        if not torch.is_grad_enabled():
-            return cell(inputs, *context)
-        call = _compiled() if computing.compile else nn.Module.__call__
-        if not computing.low_memory:
-            return call(cell, inputs, *context)
-        passes = partial(_two_passes, cell)
-        return checkpoint(call, cell, inputs, *context, use_reentrant=False, context_fn=passes)
-
-
-@cache
-def _compiled() -> Callable[..., Tensor]:
-    """One function for all cells, so that those that are built alike share their code."""
-    Noise.forward = torch.compiler.disable(Noise.forward)  # it draws from a generator of its own
-    torch._dynamo.config.recompile_limit = 64  # cells of many shapes, and one more for every decision
-    return torch.compile(lambda cell, *args: cell(*args))
-
-
-def _two_passes(cell: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    """Contexts for the forward pass of a cell and for its repetition."""
-    return nullcontext(), _unmoved_statistics(cell)
-
-
-@contextmanager
-def _unmoved_statistics(cell: nn.Module) -> Iterator[None]:
-    """Within the context the norms, in training, leave their running statistics, if any, as they are."""
-    norms = [each for each in cell.modules() if isinstance(each, nn.BatchNorm2d) and each.track_running_stats]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, each in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = each
-
-
-class DartsSkeleton(Skeleton):
-    """Stem, cells of which those at 1/3 and 2/3 reduce, global pooling, linear classifier (Liu et al., 2019). In CIFAR
-    form the stem has stride 1, in ImageNet form 4 and 8 for the two inputs of the first cell."""
-
-    def __init__(
-        self, build: BuildCell, norm: Norm, cell_norm: Norm, layers: int, channels: int, classes: int,
-        image_channels: int, form: str = "cifar", auxiliary: bool = False,
-    ):  # fmt: skip
-        super().__init__()
-        imagenet = form == "imagenet"
-        if imagenet:
-            self.stem = nn.Sequential(
-                nn.Conv2d(image_channels, channels // 2, 3, stride=2, padding=1, bias=False),
-                norm(channels // 2),
-                *relu_conv_norm(channels // 2, channels, norm, kernel=3, stride=2),
-            )
-            self.stem_half = relu_conv_norm(channels, channels, norm, kernel=3, stride=2)
-            c_before = c_last = channels
-        else:
-            c_before = c_last = 3 * channels
-            self.stem = nn.Sequential(nn.Conv2d(image_channels, c_last, 3, padding=1, bias=False), norm(c_last))
-            self.stem_half = nn.Identity()
-        self.cells = nn.ModuleList()
-        self.auxiliary_layer = reduction_layers(layers)[1]
-        halved_before = imagenet
-        for layer in range(layers):
-            halves = layer in reduction_layers(layers)
-            channels *= 2 if halves else 1
-            older = FactorizedReduce if halved_before else relu_conv_norm  # to the map size of the newer input
-            preprocess = [older(c_before, channels, cell_norm), relu_conv_norm(c_last, channels, cell_norm)]
-            self.cells.append(build("reduce" if halves else "normal", channels, preprocess))
-            c_before, c_last, halved_before = c_last, self.cells[-1].c_out, halves
-            if auxiliary and layer == self.auxiliary_layer:
-                self.auxiliary = AuxiliaryHead(c_last, classes, norm_last=not imagenet)
-        self.classifier = nn.Linear(c_last, classes)
-
-    def begin(self, x: Tensor) -> tuple[Tensor, ...]:
-        before = channels_last(self.stem(channels_last(x)))
-        return before, self.stem_half(before)
-
-    def through(self, layer: int, inputs: tuple[Tensor, ...], *context: Any) -> tuple[Tensor, ...]:
-        return inputs[1], self.cell(layer, inputs, *context)
-
-    def end(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        return self.classifier(pooled(inputs[-1], self.classifier))
-
-
-def pooled(x: Tensor, classifier: nn.Linear) -> Tensor:
-    """(N, C, H, W) -> (N, C), the means of the feature maps in the precision of the classifier. Their gradient has the
-    channels last, and so the backward pass goes on with that order."""
-    return x.to(classifier.weight.dtype).permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1)
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """The order in memory that is up to twice as fast on a CPU. Images with one channel have no such order, so what the
-    stem makes of them gets it too."""
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def reduction_layers(layers: int) -> tuple[int, int]:
-    """The cells that halve the map and double the channels, at 1/3 and 2/3 of the depth."""
-    return layers // 3, 2 * layers // 3
-
-
-class Nb201Skeleton(Skeleton):
-    """Stem, three stages of `layers` cells each, residual blocks between them that halve the map and double the
-    channels, norm-ReLU, global pooling, linear classifier (Dong & Yang, 2020)."""
-
-    def __init__(
-        self, build: BuildCell, norm: Norm, cell_norm: Norm, layers: int, channels: int, classes: int,
-        image_channels: int,
-    ):  # fmt: skip
-        super().__init__()
-        widths = [channels, 2 * channels, 4 * channels]
-        self.stem = nn.Sequential(nn.Conv2d(image_channels, channels, 3, padding=1, bias=False), norm(channels))
-        self.cells = nn.ModuleList(build("cell", width, [nn.Identity()]) for width in widths for _ in range(layers))
-        self.residual_blocks = nn.ModuleList(ResidualBlock(width, norm) for width in widths[:2])
-        self.head = nn.Sequential(norm(widths[-1]), nn.ReLU())
-        self.classifier = nn.Linear(widths[-1], classes)
-
-    def begin(self, x: Tensor) -> tuple[Tensor, ...]:
-        return (channels_last(self.stem(channels_last(x))),)
-
-    def through(self, layer: int, inputs: tuple[Tensor, ...], *context: Any) -> tuple[Tensor, ...]:
-        per_stage = len(self.cells) // 3
-        if layer in (per_stage, 2 * per_stage):
-            inputs = (self.residual_blocks[layer // per_stage - 1](*inputs),)
-        return (self.cell(layer, inputs, *context),)
-
-    def end(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        return self.classifier(pooled(self.head(*inputs), self.classifier))
-
-
-class ResidualBlock(nn.Module):
-    """(N, C, H, W) -> (N, 2C, ceil(H / 2), ceil(W / 2)): two ReLU-conv-norm beside a pooled shortcut."""
-
-    def __init__(self, channels: int, norm: Norm):
-        super().__init__()
-        self.convolutions = nn.Sequential(
-            relu_conv_norm(channels, 2 * channels, norm, kernel=3, stride=2),
-            relu_conv_norm(2 * channels, 2 * channels, norm, kernel=3),
-        )
-        self.shortcut = nn.Sequential(
-            nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), nn.Conv2d(channels, 2 * channels, 1, bias=False)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.shortcut(x) + self.convolutions(x)
-
-
-SKELETONS = {"darts": DartsSkeleton, "nb201": Nb201Skeleton}
-
-
 class Supernet(nn.Module):
-    """A skeleton of search cells: `layers` is the number of cells, on NAS-Bench-201 that of each stage.
+    """The supernet: a skeleton of search cells that share α by cell type.
 
-    `alpha` holds one parameter (edges, operations) per cell type, shared by all its cells; with `fixed_alpha` it is
-    zero and not trained (Sec. 6.3). The state dict includes the presence of all edges.
+    layers: the number of cells, on NAS-Bench-201 that of each stage. alpha: per cell type (edges, operations).
+    fixed_alpha: α = 0, not trained (Sec. 6.3). low_memory: see `SearchCell`. The state dict includes the presence.
     """
 
     def __init__(
-        self, space: Space, layers: int, channels: int, classes: int, image_channels: int = 3, fixed_alpha: bool = False
-    ):
+        self, space: Space, layers: int, channels: int, classes: int, image_channels: int = 3,
+        fixed_alpha: bool = False, low_memory: bool = False,
+    ):  # fmt: skip
         super().__init__()
         self.space, self.fixed_alpha = space, fixed_alpha
         self.alpha = nn.ParameterDict()
         self.presence: dict[str, list[Presence]] = {}
         for cell_type, rows in space.operations.items():
-            start = torch.zeros(len(rows), len(rows[0])) if fixed_alpha else 1e-3 * torch.randn(len(rows), len(rows[0]))
+            shape = len(rows), len(rows[0])
+            start = torch.zeros(shape) if fixed_alpha else 1e-3 * torch.randn(shape)
             self.alpha[cell_type] = nn.Parameter(start, requires_grad=not fixed_alpha)
             self.presence[cell_type] = [Presence(tuple(range(len(names)))) for names in rows]
+        build = partial(SearchCell, space, low_memory)
         norm = partial(nn.BatchNorm2d, track_running_stats=False)  # affine outside the cells
-        self.skeleton = SKELETONS[space.family](
-            partial(SearchCell, space), norm, supernet_norm, layers, channels, classes, image_channels
-        )
-        self.noises = Noise.all_in(self)
+        skeleton = DartsSkeleton if space.family == "darts" else Nb201Skeleton
+        self.skeleton = skeleton(build, norm, supernet_norm, layers, channels, classes, image_channels)
+        self.noises = number_noises(self)
 
     def weights(self) -> dict[str, Tensor]:
-        """softmax(α) per cell type: (edges, operations), rows sum to 1 (Eq. 1)."""
+        """Returns θ = softmax(α) per cell type, (edges, operations); rows sum to 1."""
         return {cell_type: F.softmax(alpha, dim=-1) for cell_type, alpha in self.alpha.items()}
 
     def forward(self, x: Tensor, batch: int = 0, weights: dict[str, Tensor] | None = None) -> Tensor:
-        """x: (N, image channels, H, W) with H, W >= 8 -> logits (N, classes). `batch` numbers the batch for `noise`:
-        the same number, the same draws. `weights` take the place of softmax(α)."""
-        Noise.announce(self.noises, batch)
+        """x: (N, image channels, H, W), H and W at least 8 -> logits (N, classes). batch: the number of the batch, for
+        `noise`. weights: used in place of softmax(α)."""
+        for noise in self.noises:
+            noise.batch = batch
         return self.skeleton(x, self.weights() if weights is None else weights, self.presence)[0]
 
     # ---- the three verbs
 
     @contextmanager
     def mask(self, cell_type: str, edge: int, operation: int | None = None) -> Iterator[None]:
-        """Within the context the operation, or with None the whole edge, is absent; the rest is not renormalised."""
+        """Removes an operation (Sec. 4.1), or with None the whole edge, inside a `with` block. All else stays, and the
+        weights of the other operations are not renormalised."""
         before = self.presence[cell_type][edge]
         remaining = () if operation is None else tuple(index for index in before.operations if index != operation)
         self.presence[cell_type][edge] = before._replace(operations=remaining)
@@ -613,53 +377,30 @@ class Supernet(nn.Module):
             self.presence[cell_type][edge] = before
 
     def decide(self, cell_type: str, edge: int, operation: int) -> None:
-        """Discretise the edge to one operation, with weight 1."""
+        """Discretises an edge: one operation remains, with weight 1."""
         self.presence[cell_type][edge] = Presence((operation,), decided=True)
 
     def prune(self, cell_type: str, edge: int) -> None:
-        """Take the edge away."""
+        """Removes an edge for good."""
         self.presence[cell_type][edge] = Presence((), decided=True)
-
-    @torch.no_grad()
-    def without(self, candidates: Sequence[Candidate], x: Tensor, batch: int = 0) -> Iterator[Tensor]:
-        """The logits (N, classes) with each of the candidates, all of one cell type, masked in its turn: just what
-        `forward` returns under `mask`. What they have in common is computed once: the cells before the first of that
-        type, and in that one the edges that start before the nodes that a candidate changes."""
-        Noise.announce(self.noises, batch)
-        skeleton, context = self.skeleton, (self.weights(), self.presence)
-        (cell_type,) = {candidate.cell_type for candidate in candidates}
-        masked = {candidate.edge for candidate in candidates}
-        changed = min(self.space.edges[edge][1] for edge in masked)
-        ends = enumerate(self.space.edges)
-        known = Known({edge for edge, (source, _) in ends if source < changed and edge not in masked})
-        first = [cell.cell_type for cell in skeleton.cells].index(cell_type)
-        with skeleton.precision(x.device):
-            inputs = skeleton.begin(x)
-            for layer in range(first):
-                inputs = skeleton.through(layer, inputs, *context)
-        for candidate in candidates:
-            with self.mask(*candidate), skeleton.precision(x.device):
-                rest = skeleton.through(first, inputs, *context, known)
-                for layer in range(first + 1, len(skeleton.cells)):
-                    rest = skeleton.through(layer, rest, *context)
-            yield skeleton.end(rest)
 
     # ---- what is left
 
     def undecided(self, cell_type: str) -> list[int]:
+        """Returns the undecided edges."""
         return [edge for edge, presence in enumerate(self.presence[cell_type]) if not presence.decided]
 
     def decided(self, cell_type: str) -> list[int]:
-        """Pruned edges too."""
+        """Returns the decided edges, pruned ones too."""
         return [edge for edge, presence in enumerate(self.presence[cell_type]) if presence.decided]
 
     def inputs(self, cell_type: str, node: int) -> list[int]:
-        """The edges into a node that have something on them."""
+        """Returns the edges into a node that are not pruned or masked."""
         return [edge for edge in self.space.into(node) if self.presence[cell_type][edge].operations]
 
     def genotype(self) -> Genotype | Arch:
-        """The architecture that has been decided. Raises ValueError unless every edge is decided and every node has
-        two inputs, or all of them where the space selects no topology."""
+        """Returns the architecture that was decided. Raises ValueError unless every edge is decided and every node has
+        as many inputs as the space keeps."""
         fields: dict[str, Any] = {}
         for cell_type, rows in self.space.operations.items():
             cell = []
@@ -678,327 +419,164 @@ class Supernet(nn.Module):
     # ---- state
 
     def weight_parameters(self) -> list[nn.Parameter]:
-        """w: every parameter but α."""
+        """Returns w: every parameter but α."""
         return [parameter for name, parameter in self.named_parameters() if not name.startswith("alpha.")]
 
     def alpha_parameters(self) -> list[nn.Parameter]:
         return list(self.alpha.values())
 
     def get_extra_state(self) -> dict[str, list]:
-        return {
-            cell_type: [[list(presence.operations), presence.decided] for presence in rows]
-            for cell_type, rows in self.presence.items()
-        }
+        return {kind: [[list(each.operations), each.decided] for each in rows] for kind, rows in self.presence.items()}
 
     def set_extra_state(self, state: dict[str, list]) -> None:
+        """Raises ValueError unless each edge has all its operations, or is decided with at most one."""
         for cell_type, rows in self.presence.items():
-            read = [Presence(tuple(operations), decided) for operations, decided in state[cell_type]]
             whole = tuple(range(self.alpha[cell_type].shape[1]))
-            if len(read) != len(rows) or not all(
-                type(decided) is bool
-                and {type(each) for each in operations} <= {int}
-                and (len(operations) < 2 and set(operations) <= set(whole) if decided else operations == whole)
-                for operations, decided in read
-            ):
-                raise ValueError(f"presence {read} of the {cell_type} cell")
+            read = [Presence(tuple(operations), decided) for operations, decided in state[cell_type]]
+            allowed = {Presence(whole), Presence((), True), *(Presence((each,), True) for each in whole)}
+            if len(read) != len(rows) or not allowed.issuperset(read):
+                raise ValueError(f"the presence of the {cell_type} cell is {read}")
             self.presence[cell_type] = read
 
 
-# ==== Measuring =====================================================================================================
+# ==== Measuring ======================================================================================================
 
 
 class Measurement(NamedTuple):
-    """accuracy: percent; loss: mean cross-entropy in nats; top5: percent, where asked for."""
+    """accuracy and top5: percent; loss: mean cross-entropy in nats."""
 
     accuracy: float
     loss: float
-    top5: float | None = None
+    top5: float
 
-
-def named(name: str, measured: Measurement) -> dict[str, float]:
-    """Accuracy and loss as entries of a record."""
-    return {f"{name}_accuracy": measured.accuracy, f"{name}_loss": measured.loss}
+    def record(self, name: str) -> Record:
+        """Returns accuracy and loss as entries of a record."""
+        return {f"{name}_accuracy": self.accuracy, f"{name}_loss": self.loss}
 
 
 class Meter:
-    """Sums over batches, which stay on the device until they are read back, all at once."""
+    """Adds up batches. Sums stay on the device until `read`, so that training does not wait for them."""
 
     def __init__(self):
-        self.earlier: list[tuple[float, ...]] = []  # rows that were read back before
-        self.first = 0  # the number of the first batch that is added
-        self.sums: list[Tensor] = []  # of each batch
-        self.counts: list[int] = []
+        self.rows: list[Tensor] = []
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
+        """logits: (N, classes); labels: (N,)."""
         logits = logits.detach().float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
-        ranks = (logits > logits.gather(1, labels[:, None])).sum(dim=1)  # how many classes stand above the right one
-        self.sums.append(torch.stack([(ranks < 1).sum(), loss, (ranks < 5).sum()]))
-        self.counts.append(len(labels))
+        better = (logits > logits.gather(1, labels[:, None])).sum(dim=1)  # classes that rank above the right one
+        count = torch.full_like(loss, len(labels))
+        self.rows.append(torch.stack([(better < 1).sum(), loss, (better < 5).sum(), count]))
 
-    def rows(self) -> list[tuple[float, ...]]:
-        """Of every batch, those of all processes, how many were right, the sum of the losses, how many were right among
-        five, how many there were, and its number. Raises FloatingPointError, in all processes, if a loss is not
-        finite."""
-        sums = torch.stack(self.sums).tolist() if self.sums else []
-        numbers = itertools.count(self.first)
-        new = [(*each, count, number) for each, count, number in zip(sums, self.counts, numbers, strict=False)]
-        rows = gathered([*self.earlier, *new])
-        lost = [(number, loss / count) for _, loss, _, count, number in rows if not math.isfinite(loss)]
-        if lost:
-            raise FloatingPointError("the loss became {1} in batch {0}".format(*min(lost)))
-        return rows
-
-    def read(self, top5: bool = False) -> Measurement:
-        """Of the batches of all processes; the sums are exact, so that it does not matter who added which. Raises
-        ValueError if nothing was added, FloatingPointError if a loss is not finite."""
-        rows = self.rows()
-        if not rows:
-            raise ValueError("nothing was measured")
-        *columns, count, _ = map(math.fsum, zip(*rows, strict=True))
-        correct, loss, among_five = (value / count for value in columns)
-        return Measurement(100 * correct, loss, 100 * among_five if top5 else None)
+    def read(self) -> Measurement:
+        """Returns the measurement over the batches of all processes. The sums are exact, so that it does not matter
+        which process added which batch. Raises FloatingPointError if a loss is not finite."""
+        rows = gather_lists(torch.stack(self.rows).tolist() if self.rows else [])
+        right, loss, among_five, count = (math.fsum(column) for column in zip(*rows, strict=True))
+        if not math.isfinite(loss):
+            raise FloatingPointError("the loss is not finite")
+        return Measurement(100 * right / count, loss / count, 100 * among_five / count)
 
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, data: Data, batch_size: int, top5: bool = False, passes: int = 1, progress: Progress | None = None
-) -> Measurement:
-    """Accuracy and loss on the clean images, always in the same batches, for `Supernet` and `Network`. Several passes
-    average over what `noise` draws."""
-    meter, progress = Meter(), progress or Progress()
-    for batch, (images, labels) in progress.each(partial(_clean, data, batch_size, passes), meter, even=False):
-        meter.add(model(images, batch=batch), labels)
-    return meter.read(top5)
-
-
-def evaluate_without(
-    supernet: Supernet,
-    candidates: Sequence[Candidate],
-    data: Data,
-    batch_size: int,
-    passes: int = 1,
-    progress: Progress | None = None,
+    model: nn.Module, data: Data, batch_size: int, masks: Sequence[Candidate | None] = (None,), passes: int = 1
 ) -> list[Measurement]:
-    """What `evaluate` says with each of the candidates, all of one cell type, masked in its turn, in one pass over the
-    data for all of them."""
-    meters, progress = [Meter() for _ in candidates], progress or Progress()
-    for batch, (images, labels) in progress.each(partial(_clean, data, batch_size, passes), *meters, even=False):
-        for meter, logits in zip(meters, supernet.without(candidates, images, batch), strict=True):
-            meter.add(logits, labels)
+    """Measures a model under each of the masks: the ACC\\o of Algorithm 1. Under None nothing is masked.
+
+    All masks see the same clean images in the same batches, so that they are compared in pairs. With several passes
+    `noise` draws anew in each, and the measurement is the mean.
+    """
+    meters, (rank, processes) = [Meter() for _ in masks], data.share
+    for number in range(passes):
+        first = number * data.count(batch_size) + rank
+        for batch, (images, labels) in zip(itertools.count(first, processes), data.clean(batch_size)):
+            for mask, meter in zip(masks, meters, strict=True):
+                with model.mask(*mask) if mask else nullcontext():
+                    meter.add(model(images, batch=batch), labels)
     return [meter.read() for meter in meters]
 
 
-def _clean(data: Data, batch_size: int, passes: int, start: int) -> Iterator[tuple[int, Batch]]:
-    """The batches of this process with their numbers among those of all, but for the first `start`."""
-    (rank, step), count = data.share, data.count(batch_size)
-    every = (
-        each
-        for number in range(passes)
-        for each in zip(itertools.count(number * count + rank, step), data.clean(batch_size))
-    )
-    return itertools.islice(every, start, None)
+# ==== Sec. 2: the search, bilevel optimisation; Sec. 6.3: fixed α ====================================================
 
 
-# ==== Steps, and how a run stops inside of one and goes on ==========================================================
+class SettingError(ValueError):
+    """A setting has a value that it must not have."""
 
 
-class Stateful:
-    """What has a state: of the attributes named in `state` those that have a state of their own give that, the others
-    are taken as they are."""
+class Settings:
+    """Base of the settings below, which are frozen data classes. A field's annotation says what it may hold: one of
+    the choices of a Literal, or a number between the two bounds of an Annotated."""
 
-    state: tuple[str, ...]
-
-    def state_dict(self) -> dict[str, Any]:
-        parts = {name: getattr(self, name) for name in self.state}
-        return {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in parts.items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises an error of one of many kinds if the state does not fit."""
-        for name in self.state:
-            part = getattr(self, name)
-            if isinstance(part, torch.optim.Optimizer):
-                _load_moments(part, state[name]["state"])
-            elif hasattr(part, "load_state_dict"):
-                part.load_state_dict(state[name])
-            elif part is not None and type(state[name]) is not type(part):
-                raise ValueError(f"{name} is {state[name]!r}")
+    def __post_init__(self):
+        """Raises SettingError, naming the setting, unless every value is allowed."""
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            value = getattr(self, name)
+            if get_origin(hint) is Literal:
+                good = any(type(value) is type(choice) and value == choice for choice in get_args(hint))
+                wanted = " or ".join(map(str, get_args(hint)))
+            elif get_origin(hint) is Annotated:
+                kinds, least, most = get_args(hint)
+                kinds = get_args(kinds) or (kinds,)
+                good = type(value) in (int, *kinds) and (value is None or least <= value <= most)
+                wanted = f"a {'whole number' if int in kinds else 'number'} from {least} to {most}"
             else:
-                setattr(self, name, state[name])
+                good, wanted = isinstance(value, hint), f"of type {hint}"
+            if not good:
+                raise SettingError(f"{name} is {str(value)[:80]!r}, and must be {wanted}")
+
+    @classmethod
+    def of(cls, values: dict[str, Any]):
+        """Returns settings from those of the values that are theirs; others have their defaults."""
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
 
-def _load_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, Any]]) -> None:
-    """Learning rate and the like stay those of the settings. Raises ValueError if the moments do not fit."""
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    adam = {"step", "exp_avg", "exp_avg_sq"}
-    names = adam if isinstance(optimizer, torch.optim.Adam) else {"momentum_buffer"}
-    for parameter, each in optimizer.state.items():
-        shapes = [value.shape for value in each.values() if value is not None and value.ndim]
-        if set(each) != names or any(shape != parameter.shape for shape in shapes):
-            raise ValueError("moments of an optimiser for other parameters")
-
-
-@dataclass
-class Part:
-    """Of a step: a loop with what it has measured, or a computation with what it has returned."""
-
-    over: bool = False
-    turns: int = 0  # of a loop, that are over
-    rows: list[list[tuple[float, ...]]] | None = None  # of the meters of a loop, when it was stopped
-    meters: Sequence[Meter] = ()
-    value: Any = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Of several processes, the rows of all."""
-        rows = [meter.rows() for meter in self.meters] or self.rows
-        return {"over": self.over, "turns": self.turns, "rows": rows, "value": self.value}
-
-
-class Progress:
-    """How far the step in hand has come, as the parts that it has gone through.
-
-    A step that is begun again with this state passes over what is done: its loops go on after the turns that are over,
-    and finished computations return what they returned. So a step may change things only in the turns of its loops and
-    at the end of such computations, and what it counts besides only at its own end.
-
-    `pause(saves)` is called wherever the run may stop, and save its state if `saves`: after every turn and every
-    computation.
-    """
-
-    def __init__(self, pause: Callable[..., None] = lambda saves=True: None):
-        self.pause = pause
-        self.parts: list[Part] = []
-        self.at = 0
-
-    def rewind(self) -> None:
-        """The step begins, or begins again."""
-        self.at = 0
-
-    def clear(self) -> None:
-        """The step is over."""
-        self.parts.clear()
-        self.at = 0
-
-    def each(self, items: Callable[[int], Iterable], *meters: Meter, even: bool = True) -> Iterator:
-        """Go through what `items` gives from a number on, that of the turns that are over, measuring with these
-        meters. even: whether every process takes as many turns; of several, those that do not cannot meet to stop."""
-        part = self._next()
-        for meter, rows in zip(meters, part.rows or (), strict=False):
-            meter.earlier, meter.first = rows, part.turns
-        part.meters = meters
-        if part.over:
-            return
-        for item in items(part.turns):
-            yield item
-            part.turns += 1
-            if even or processes() == 1:
-                self.pause()
-        part.over = True
-
-    def part(self, function: Callable[[], Any]) -> Any:
-        """What the function returns, in plain containers and numbers."""
-        part, inside = self._next(), self.at
-        if not part.over:
-            part.value = function()
-            part.over = True
-            del self.parts[inside:]
-            self.at = inside
-            self.pause()
-        return part.value
-
-    def _next(self) -> Part:
-        if self.at == len(self.parts):
-            self.parts.append(Part())
-        self.at += 1
-        return self.parts[self.at - 1]
-
-    def state_dict(self) -> list[dict[str, Any]]:
-        return [part.state_dict() for part in self.parts]
-
-    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        self.clear()
-        for part in state:
-            self.parts.append(Part(part["over"], part["turns"], part["rows"], value=part["value"]))
-            if part["rows"] and processes() > 1 and dist.get_rank():  # those of all are with the first
-                self.parts[-1].rows = [[] for _ in part["rows"]]
-
-
-class Steps(Stateful):
-    """A task that takes one step after another, and can be stopped inside of one."""
-
-    state: tuple[str, ...] = ("done", "progress")
-
-    def __init__(self, total: int):
-        self.done, self.total, self.progress = 0, total, Progress()
-
-    def step(self) -> dict[str, Any]:
-        """Returns a record of the step."""
-        self.progress.rewind()
-        record = self._step()
-        self.progress.clear()
-        self.done += 1
-        return record
-
-    def _step(self) -> dict[str, Any]:
-        """The next step, which is number `done`, from 0; what it changes, `Progress` says."""
-        raise NotImplementedError
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        if not 0 <= self.done <= self.total:
-            raise ValueError(f"{self.done} of {self.total} steps are done")
-
-
-# ==== Sec. 2: bilevel optimisation of the supernet; Sec. 6.3: fixed α ===============================================
+Number = Annotated[int, 1, 10**6]
+Factor = Annotated[float, 0.0, 1e6]
 
 
 @dataclass(frozen=True)
-class SearchSettings:
+class SearchSettings(Settings):
     """How a supernet is trained. The defaults are the paper's on the DARTS space and S1-S4 (those of DARTS)."""
 
-    layers: int = 8  # on NAS-Bench-201 the cells of each stage
-    channels: int = 16
-    epochs: int = 50
-    batch_size: int = 64
-    eval_batch_size: int = 512  # large, because a supernet is evaluated with the statistics of the batch
-    lr: float = 0.025  # cosine to lr_min, one step per epoch
-    lr_min: float = 0.001
-    momentum: float = 0.9
-    weight_decay: float = 3e-4
-    clip: float = 5.0
-    alpha: str = "bilevel"  # or "fixed": α = 0 throughout (Sec. 6.3)
-    order: int = 1  # of the α gradient; 2 unrolls one step of w
-    alpha_lr: float = 3e-4
-    alpha_weight_decay: float = 1e-3
-    noise: str = "none"  # or "gaussian", "uniform": on softmax(α) while w is trained, SDARTS-RS (A.1.2)
-    sgas: str = "none"  # or the criterion by which SGAS (A.1.3) chooses operations: "magnitude", "perturbation"
-    sgas_metric: str = "accuracy"  # or "loss": what SGAS by perturbation compares
-    sgas_batch_growth: int = 8  # by how many images the batches of SGAS grow with every round
+    layers: Annotated[int, 1, 1000] = 8  # cells; on NAS-Bench-201 cells of each stage
+    channels: Annotated[int, 1, 4096] = 16
+    epochs: Number = 50
+    batch_size: Annotated[int, 2, 10**6] = 64
+    eval_batch_size: Annotated[int, 2, 10**6] = 512  # large: a supernet is evaluated with the statistics of the batch
+    lr: Factor = 0.025  # of w, cosine to lr_min, one step per epoch
+    lr_min: Factor = 0.001
+    momentum: Factor = 0.9
+    weight_decay: Factor = 3e-4
+    clip: Annotated[float, 0.0, math.inf] = 5.0
+    alpha: Literal["bilevel", "fixed"] = "bilevel"  # fixed: α = 0 throughout (Sec. 6.3)
+    order: Literal[1, 2] = 1  # of the gradient in α; 2 unrolls one step of w
+    alpha_lr: Factor = 3e-4
+    alpha_weight_decay: Factor = 1e-3
+    noise: Literal["none", "gaussian", "uniform"] = "none"  # SDARTS-RS (A.1.2)
+    sgas: Literal["none", "magnitude", "perturbation"] = "none"  # how SGAS (A.1.3) chooses operations
+    sgas_metric: Literal["accuracy", "loss"] = "accuracy"  # what SGAS by perturbation compares
+    sgas_batch_growth: Annotated[int, 0, 10**6] = 8  # images by which the batches of SGAS grow with each round
+    amp: bool = False  # train in bfloat16 where autocast allows it; what is evaluated stays float32
 
-    @property
-    def passes(self) -> int:
-        """Forward and backward passes in one step of α and w."""
-        return 1 if self.alpha == "fixed" else 2 if self.order == 1 else 5
-
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> SearchSettings:
-        """From what else is known of a run, too; what is missing has its default."""
-        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
-
-    def supernet(self, space: Space, classes: int, image_channels: int) -> Supernet:
-        """A new one that is to be trained like this."""
-        return Supernet(space, self.layers, self.channels, classes, image_channels, self.alpha == "fixed")
+    def build_supernet(self, space: Space, classes: int, image_channels: int, low_memory: bool = False) -> Supernet:
+        fixed = self.alpha == "fixed"
+        return Supernet(space, self.layers, self.channels, classes, image_channels, fixed, low_memory)
 
 
-class Bilevel(Stateful):
-    """The two alternating steps: α on a validation batch, then w on a training batch (Liu et al., 2019)."""
+class Bilevel:
+    """The bilevel objective of DARTS, by alternating gradient steps (Sec. 2; Liu et al., 2019):
 
-    state = ("supernet", "w_optimizer", "alpha_optimizer", "steps")
+    min_α L_val(w*, α)  s.t.  w* = argmin_w L_train(w, α)   (Eq. 1)
 
-    def __init__(self, supernet: Supernet, settings: SearchSettings, lr: float, scale: float = 0.0):
-        self.supernet, self.settings = supernet, settings
-        self.scale = scale  # of the noise of SDARTS-RS
+    Each step moves α by Adam on a validation batch, then w by SGD on a training batch: w* is approximated by the w at
+    hand (first order), or by w after one step of SGD (second order).
+    """
+
+    def __init__(self, supernet: Supernet, settings: SearchSettings, lr: float, noise_scale: float = 0.0):
+        """lr: learning rate of w; noise_scale: that of SDARTS-RS. Both may change from epoch to epoch."""
+        self.supernet, self.settings, self.lr, self.noise_scale = supernet, settings, lr, noise_scale
+        self.batch_size, self.number = settings.batch_size, 0  # number: that of the batch
         self.w, self.alpha = supernet.weight_parameters(), supernet.alpha_parameters()
         self.w_optimizer = torch.optim.SGD(
             self.w, lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
@@ -1006,103 +584,102 @@ class Bilevel(Stateful):
         self.alpha_optimizer = torch.optim.Adam(
             self.alpha, settings.alpha_lr, betas=(0.5, 0.999), weight_decay=settings.alpha_weight_decay, fused=True
         )
-        self.batch_size = settings.batch_size
-        self.steps = 0
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of w."""
-        return self.w_optimizer.param_groups[0]["lr"]
-
-    @lr.setter
-    def lr(self, lr: float) -> None:
-        self.w_optimizer.param_groups[0]["lr"] = lr
-
-    def epoch(self, train: Data, valid: Data, epoch: int, progress: Progress | None = None) -> Measurement:
-        """One pass over the training half; returns what was measured on its way."""
-        meter, progress = Meter(), progress or Progress()
-
-        def pairs(start: int) -> Iterator[tuple[Batch, Batch | None]]:
-            for_alpha = (
-                _endless(valid, self.batch_size, epoch, start) if self._alpha_matters() else itertools.repeat(None)
-            )
-            return zip(train.batches(self.batch_size, epoch, start), for_alpha, strict=False)
-
-        for batch, other in progress.each(pairs, meter):
-            if other is not None:
-                self.alpha_step(batch, other)
-            meter.add(self.w_step(batch), batch[1])
-            self.steps += 1
+    def train_epoch(self, train: Data, valid: Data, epoch: int) -> Measurement:
+        """Trains α and w for one pass over the training half. Returns the measurement on the training batches."""
+        meter, supernet = Meter(), self.supernet
+        self.w_optimizer.param_groups[0]["lr"] = self.lr
+        learns_alpha = not supernet.fixed_alpha and any(map(supernet.undecided, supernet.space.cell_types))
+        valid_batches = itertools.chain.from_iterable(valid.batches(self.batch_size, epoch) for _ in itertools.count())
+        first = epoch * train.count(self.batch_size)
+        for number, batch in enumerate(train.batches(self.batch_size, epoch), first):
+            self.number = number
+            if learns_alpha:
+                self.step_alpha(batch, next(valid_batches))
+            meter.add(self.step_w(batch), batch[1])
         return meter.read()
 
-    def _alpha_matters(self) -> bool:
-        undecided = any(self.supernet.undecided(cell_type) for cell_type in self.supernet.space.cell_types)
-        return undecided and not self.supernet.fixed_alpha
-
-    def alpha_step(self, train: Batch, valid: Batch) -> None:
-        """One step of Adam on α, of which the rows of decided edges stay as they are."""
-        gradient = self.alpha_gradient(train, valid) if self.settings.order == 1 else self.unrolled(train, valid)
+    def step_alpha(self, train: Batch, valid: Batch) -> None:
+        """Takes one step of Adam on α. The rows of decided edges stay as they are."""
+        second_order = self.settings.order == 2
+        gradient = self.compute_unrolled_gradient(train, valid) if second_order else self.compute_gradient(valid)
+        before = [alpha.detach().clone() for alpha in self.alpha]
         for alpha, each in zip(self.alpha, gradient, strict=True):
             alpha.grad = each.contiguous()
-        before = [alpha.detach().clone() for alpha in self.alpha]
         self.alpha_optimizer.step()
         with torch.no_grad():
             for (cell_type, alpha), former in zip(self.supernet.alpha.items(), before, strict=True):
                 for edge in self.supernet.decided(cell_type):
                     alpha[edge].copy_(former[edge])
 
-    def w_step(self, train: Batch) -> Tensor:
-        """One step of SGD on w, with noise on softmax(α) if the settings say so; returns the logits (N, classes)
-        before it. w that is absent stays as it is."""
-        noise = self.settings.noise
-        weights = None if noise == "none" else distorted(self.supernet.weights(), noise, self.scale)
-        logits, loss = self._loss(train, weights)
+    def step_w(self, train: Batch) -> Tensor:
+        """Takes one step of SGD on w, under SDARTS-RS with distorted weights (A.1.2). Returns the logits before the
+        step, (N, classes). Absent operations get no gradient and stay as they are."""
+        weights = None
+        if self.settings.noise != "none":
+            weights = distort(self.supernet.weights(), self.settings.noise, self.noise_scale)
+        logits, loss = self._compute_loss(train, weights)
         gradients = torch.autograd.grad(loss, self.w, allow_unused=True)
         average(gradients)
         for w, gradient in zip(self.w, gradients, strict=True):
-            w.grad = None if gradient is None else gradient.contiguous()  # as w lies in memory: fused SGD looks at that
+            w.grad = None if gradient is None else gradient.contiguous()  # fused SGD needs the memory layout of w
         nn.utils.clip_grad_norm_(self.w, self.settings.clip)
         self.w_optimizer.step()
         return logits
 
-    def alpha_gradient(self, train: Batch, valid: Batch) -> Sequence[Tensor]:
-        """First order: the gradient of L_val(w, α) in α; `train` plays no part."""
-        return self._gradient(valid, self.alpha)
+    def compute_gradient(self, valid: Batch) -> Sequence[Tensor]:
+        """Returns the first-order gradient of α: ∇_α L_val(w, α)."""
+        return self._differentiate(valid, self.alpha)
 
-    def unrolled(self, train: Batch, valid: Batch) -> Sequence[Tensor]:
-        """Second order: the gradient in α of L_val(w', α), where w' = w - ξ (momentum · buffer + ∇L_train + decay · w)
-        is what the next step of SGD with learning rate ξ would make of w, not clipped (Liu et al., Eq. 6-8)."""
-        group = self.w_optimizer.param_groups[0]
+    def compute_unrolled_gradient(self, train: Batch, valid: Batch) -> Sequence[Tensor]:
+        """Returns the second-order gradient of α, that of L_val(w', α) (Liu et al., 2019, Eq. 6-8):
+
+        ∇_α L_val(w', α) - ξ · ∇²_{α,w} L_train(w, α) · v,  v = ∇_w' L_val(w', α)
+        ∇²_{α,w} L_train · v ≈ (∇_α L_train(w + εv, α) - ∇_α L_train(w - εv, α)) / 2ε,  ε = 0.01 / ||v||
+
+        w' = w - ξ (momentum · buffer + ∇_w L_train(w, α) + decay · w) is the next step of SGD, not clipped; ξ is the
+        learning rate of w.
+        """
         step = []
-        for w, gradient in zip(self.w, self._gradient(train, self.w), strict=True):
+        for w, gradient in zip(self.w, self._differentiate(train, self.w), strict=True):
             buffer = self.w_optimizer.state[w].get("momentum_buffer") if w in self.w_optimizer.state else None
-            kept = 0.0 if buffer is None else group["momentum"] * buffer
-            step.append(kept + gradient + group["weight_decay"] * w.detach())
-        with _moved(self.w, step, -group["lr"]):
-            gradients = self._gradient(valid, [*self.alpha, *self.w])
-        direct, direction = gradients[: len(self.alpha)], gradients[len(self.alpha) :]
-        # The mixed second derivative times `direction`, by central differences.
-        reach = 0.01 / torch.linalg.vector_norm(torch.stack([d.norm() for d in direction]))
-        with _moved(self.w, direction, reach):
-            ahead = self._gradient(train, self.alpha)
-        with _moved(self.w, direction, -reach):
-            behind = self._gradient(train, self.alpha)
-        return [d - group["lr"] * (a - b) / (2 * reach) for d, a, b in zip(direct, ahead, behind, strict=True)]
+            kept = 0.0 if buffer is None else self.settings.momentum * buffer
+            step.append(kept + gradient + self.settings.weight_decay * w.detach())
+        with _move(self.w, step, -self.lr):
+            gradients = self._differentiate(valid, [*self.alpha, *self.w])
+        direct, v = gradients[: len(self.alpha)], gradients[len(self.alpha) :]
+        epsilon = 0.01 / torch.linalg.vector_norm(torch.stack([part.norm() for part in v]))
+        with _move(self.w, v, epsilon):
+            ahead = self._differentiate(train, self.alpha)
+        with _move(self.w, v, -epsilon):
+            behind = self._differentiate(train, self.alpha)
+        return [d - self.lr * (a - b) / (2 * epsilon) for d, a, b in zip(direct, ahead, behind, strict=True)]
 
-    def _loss(self, batch: Batch, weights: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        logits = self.supernet(batch[0], batch=self.steps, weights=weights)
-        return logits, F.cross_entropy(logits, batch[1])
+    def _compute_loss(self, batch: Batch, weights: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=self.settings.amp):
+            logits = self.supernet(batch[0], batch=self.number, weights=weights)
+            return logits, F.cross_entropy(logits, batch[1])
 
-    def _gradient(self, batch: Batch, parameters: list[nn.Parameter]) -> Sequence[Tensor]:
-        loss = self._loss(batch)[1]
+    def _differentiate(self, batch: Batch, parameters: list[nn.Parameter]) -> Sequence[Tensor]:
+        loss = self._compute_loss(batch)[1]
         gradient = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         average(gradient)
         return gradient
 
+    def state_dict(self) -> dict[str, Any]:
+        parts = {"supernet": self.supernet, "w": self.w_optimizer, "alpha": self.alpha_optimizer}
+        return {name: part.state_dict() for name, part in parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises an error of some kind if the state does not fit."""
+        self.supernet.load_state_dict(state["supernet"])
+        self.w_optimizer.load_state_dict(state["w"])
+        self.alpha_optimizer.load_state_dict(state["alpha"])
+
 
 @contextmanager
-def _moved(parameters: Sequence[nn.Parameter], direction: Sequence[Tensor], by: Tensor | float) -> Iterator[None]:
-    """Within the context the parameters stand at parameters + by · direction; afterwards exactly where they were."""
+def _move(parameters: Sequence[nn.Parameter], direction: Sequence[Tensor], by: Tensor | float) -> Iterator[None]:
+    """Moves the parameters by `by` · direction inside a `with` block, and back to the same bits after it."""
     before = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
         for parameter, each in zip(parameters, direction, strict=True):
@@ -1115,177 +692,48 @@ def _moved(parameters: Sequence[nn.Parameter], direction: Sequence[Tensor], by: 
                 parameter.copy_(former)
 
 
-@torch.no_grad()
-def distorted(weights: dict[str, Tensor], noise: str, scale: float) -> dict[str, Tensor]:
-    """SDARTS-RS (A.1.2; Chen & Hsieh, 2020): softmax(α) with noise added, clipped to [0, 1], and every row divided by
-    its sum; a row that is left with nothing becomes one-hot where it was largest.
-
-    weights: per cell type (edges, operations), rows sum to 1. The noise is "gaussian" with `scale` as its standard
-    deviation, as the paper says, or "uniform" in (-scale, scale), as in SDARTS. Draws from the global generator.
-    """
-    result = {}
-    for cell_type, rows in weights.items():
-        draws = torch.randn_like(rows) if noise == "gaussian" else 2 * torch.rand_like(rows) - 1
-        noisy = rows + scale * draws
-        clipped = noisy.clamp(0, 1)
-        sums = clipped.sum(dim=-1, keepdim=True)
-        largest = F.one_hot(noisy.argmax(dim=-1), noisy.shape[-1]).to(noisy.dtype)
-        result[cell_type] = torch.where(sums > 0, clipped / torch.where(sums > 0, sums, 1.0), largest)
-    return result
-
-
-def noise_scale(epoch: int, epochs: int) -> float:
-    """Of SDARTS-RS: grows linearly over the search, and stays at its last value in tuning."""
-    return 0.03 + 0.27 * epoch / epochs
-
-
-def _endless(data: Data, batch_size: int, epoch: int, start: int) -> Iterator[Batch]:
-    """The batches of an epoch over and over, from number `start` on."""
-    yield from data.batches(batch_size, epoch, start % data.count(batch_size))
-    while True:
-        yield from data.batches(batch_size, epoch)
-
-
-def cosine(start: float, end: float, done: int, total: int) -> float:
-    """The learning rate after `done` of `total` epochs."""
+def anneal(start: float, end: float, done: int, total: int) -> float:
+    """Returns the cosine learning rate after `done` of `total` epochs."""
     return end + (start - end) * (1 + math.cos(math.pi * done / total)) / 2
 
 
-class Search(Steps):
-    """Training of a supernet, one epoch per `step`."""
-
-    state = (*Steps.state, "bilevel")
+class Search:
+    """Trains a supernet, one epoch per step."""
 
     def __init__(self, supernet: Supernet, settings: SearchSettings, train: Data, valid: Data):
-        super().__init__(settings.epochs)
         self.supernet, self.settings, self.train, self.valid = supernet, settings, train, valid
-        self.bilevel = Bilevel(supernet, settings, settings.lr)
+        self.total, self.bilevel = settings.epochs, Bilevel(supernet, settings, settings.lr)
+        self.state_dict, self.load_state_dict = self.bilevel.state_dict, self.bilevel.load_state_dict
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of w now."""
-        return self.bilevel.lr
-
-    def _step(self) -> dict[str, Any]:
-        """One epoch. Returns its record: learning rate, accuracies in percent, losses, the gap of Fig. 3, softmax(α)
-        as (edges, operations) per cell type."""
-        lr = cosine(self.settings.lr, min(self.settings.lr_min, self.settings.lr), self.done, self.total)
-        self.bilevel.lr = lr
-        self.bilevel.scale = noise_scale(self.done, self.total)
-        train = self.bilevel.epoch(self.train, self.valid, self.done, self.progress)
-        valid = evaluate(self.supernet, self.valid, self.settings.eval_batch_size, progress=self.progress)
+    def step(self, records: Sequence[Record]) -> Record:
+        """Trains for the epoch that follows the records. Returns its record: learning rate, accuracies in percent,
+        losses, the gap of Fig. 3, and softmax(α) per cell type, (edges, operations)."""
+        epoch, how = len(records), self.settings
+        self.bilevel.lr = anneal(how.lr, min(how.lr_min, how.lr), epoch, self.total)
+        self.bilevel.noise_scale = grow_noise(epoch, self.total)
+        train = self.bilevel.train_epoch(self.train, self.valid, epoch)
+        (valid,) = evaluate(self.supernet, self.valid, how.eval_batch_size)
         return {
-            "epoch": self.done + 1,
-            "lr": lr,
-            **named("train", train),
-            **named("valid", valid),
+            "epoch": epoch + 1,
+            "lr": self.bilevel.lr,
+            **train.record("train"),
+            **valid.record("valid"),
             "skip_gap": skip_gap(self.supernet),
             "weights": {cell_type: weights.tolist() for cell_type, weights in self.supernet.weights().items()},
         }
 
 
-# ==== Sec. 2: the curvature of the validation loss in α (Zela et al., 2020) =========================================
-
-
-class Eigenvalue(NamedTuple):
-    """residual: |Hv - λv| for the unit vector v that was found; some eigenvalue of H is not farther from λ than that.
-    products: how many products Hv it took. Where it has not converged the value is only a lower bound."""
-
-    value: float
-    residual: float
-    products: int
-    converged: bool
-
-
-def largest_eigenvalue(
-    product: Callable[[Tensor], Tensor], start: Tensor, tolerance: float = 1e-3, iterations: int = 1000
-) -> Eigenvalue:
-    """The largest eigenvalue of a symmetric matrix H that is known by its products with vectors, v -> Hv.
-
-    Power iteration from the vector `start` finds the eigenvalue of largest magnitude. Where that is negative, or where
-    two of opposite sign hinder each other, it starts again with H + sI, s the magnitude that was found: the eigenvalues
-    stand in the same order as those of H, and the largest is now the largest in magnitude too. An iteration ends when
-    the residual is at most `tolerance` times the value, after more than ten products, as a random vector can be nearly
-    an eigenvector of many equal eigenvalues; or after `iterations` products, without having converged. The value never
-    exceeds the largest eigenvalue.
-    """
-    magnitude, products = 0.0, 0
-    best = Eigenvalue(-math.inf, math.inf, 0, converged=False)
-    for _ in ("H", "H + sI"):
-        shift, vector, converged = magnitude, start / torch.linalg.vector_norm(start), False
-        for iteration in range(iterations):
-            image, products = product(vector), products + 1
-            value = torch.dot(vector, image).item()
-            residual = torch.linalg.vector_norm(image - value * vector).item()
-            magnitude = max(magnitude, torch.linalg.vector_norm(image).item())
-            converged = residual <= tolerance * abs(value) and (iteration >= 10 or residual == 0)
-            # With H + sI a negative value is no end yet: a small positive one may follow.
-            if converged and (value >= 0 or not shift or residual == 0):
-                break
-            image = image + shift * vector
-            vector = image / torch.linalg.vector_norm(image)
-        best = max(best, Eigenvalue(value, residual, products, converged))
-        if value >= 0 and converged:
-            break
-    return best._replace(products=products)
-
-
-def alpha_hessian(supernet: Supernet, batch: Batch) -> tuple[Callable[[Tensor], Tensor], int]:
-    """The Hessian of the loss on a batch in α, flattened in the order of the cell types: its product with a vector of
-    that size, and the size. The graph of the gradient is built once, so that a product takes one backward pass."""
-    alphas = {cell_type: alpha.detach() for cell_type, alpha in supernet.alpha.items()}
-    flat = torch.cat([alpha.flatten() for alpha in alphas.values()]).requires_grad_()
-    parts = flat.split([alpha.numel() for alpha in alphas.values()])
-    weights = {
-        cell_type: F.softmax(part.view_as(alpha), dim=-1)
-        for (cell_type, alpha), part in zip(alphas.items(), parts, strict=True)
-    }
-    loss = F.cross_entropy(supernet(batch[0], weights=weights), batch[1])
-    (gradient,) = torch.autograd.grad(loss, flat, create_graph=True)
-
-    def product(vector: Tensor) -> Tensor:
-        return torch.autograd.grad(gradient, flat, vector, retain_graph=True)[0]
-
-    return product, flat.numel()
-
-
-# ==== Sec. 3.2: why α prefers skip connections (Table 1, Proposition 1, Fig. 3) =====================================
-
-Pair = tuple[nn.Sequential | nn.ModuleList, int, int]  # two of the modules in a list
-
-
-@contextmanager
-def swapped(pairs: Sequence[Pair]) -> Iterator[None]:
-    """Within the context the two modules of every pair stand in each other's place, an edge of a supernet with its row
-    of α; afterwards everything is where it was (Table 1)."""
-    for modules, one, other in pairs:
-        modules[one], modules[other] = modules[other], modules[one]
-    try:
-        yield
-    finally:
-        for modules, one, other in reversed(pairs):
-            modules[one], modules[other] = modules[other], modules[one]
-
-
-def pairs_of_edges(supernet: Supernet) -> list[list[Pair]]:
-    """For every cell the pairs of edges that fit each other's place, with equal strides, unless both are pruned."""
-    found = []
-    for cell in supernet.skeleton.cells:
-        standing = [bool(presence.operations) for presence in supernet.presence[cell.cell_type]]
-        found.append(
-            [
-                (cell.edges, one, other)
-                for one, other in itertools.combinations(range(len(cell.edges)), 2)
-                if cell.edges[one].stride == cell.edges[other].stride and (standing[one] or standing[other])
-            ]
-        )
-    return found
+# ==== Sec. 3.2: why α prefers skip connections =======================================================================
 
 
 @torch.no_grad()
 def skip_gap(supernet: Supernet) -> float | None:
-    """mean(α_skip - α_conv), softmaxed, of Fig. 3: over the edges that have skip_connect and a convolution, where
-    several convolutions count by their mean. None if no edge has both."""
+    """Returns the gap of Fig. 3: mean(α_skip - α_conv), softmaxed; None if no edge has both kinds of operation.
+
+    The mean is over the edges of all cell types. The paper's spaces have one convolution beside the skip connection
+    (S2) or several (DARTS), and it does not say which α_conv is then meant: here the mean over the edge's convolutions,
+    so that the gap is 0 where α prefers nothing, however many there are.
+    """
     gaps = []
     for cell_type, weights in supernet.weights().items():
         for names, row in zip(supernet.space.operations[cell_type], weights.tolist(), strict=True):
@@ -1296,13 +744,11 @@ def skip_gap(supernet: Supernet) -> float | None:
 
 
 class Optimum(NamedTuple):
-    """What Proposition 1 says of one edge.
+    """The answer of Proposition 1 for one edge.
 
-    theta_conv, theta_skip: the weights that sum to 1 and minimise Var(θ_conv o_e(x_e) + θ_skip x_e - m*) (Eq. 15-16).
-    They can lie outside [0, 1], where no softmax reaches; `reachable` tells.
-    alpha_conv, alpha_skip: their logarithms (Eq. 18-19) up to a common constant, chosen so that exp(α_conv) +
-    exp(α_skip) = 1. Where the optimum is out of reach the variance, convex in θ, is least at the nearer end of [0, 1]:
-    one α is 0 and the other -inf.
+    theta_conv, theta_skip: the optimal weights, which sum to 1. They may lie outside [0, 1], where no softmax reaches;
+    `reachable` says so. alpha_conv, alpha_skip: the optimal α, with the constant C chosen so that exp(α_conv) +
+    exp(α_skip) = 1. Out of reach, the variance is least at the nearer end of [0, 1]: one α is 0, the other -inf.
     """
 
     theta_conv: float
@@ -1313,14 +759,23 @@ class Optimum(NamedTuple):
 
 
 def proposition_1(o: Tensor, x: Tensor, m: Tensor) -> Optimum:
-    """The closed form of Proposition 1 (Eq. 15-19) from samples of o_e(x_e), x_e and m*, tensors of one shape and, as
-    the proposition assumes, of one scale (`standardize`).
+    """Returns the optimal α of an edge that mixes a convolution and a skip connection (Proposition 1, A.4).
 
-    Z (Eq. 17) is Var(o_e(x_e) - x_e). Where it vanishes, the branches differ by a constant only and all weights that
-    sum to 1 are equally good: the answer is then 1/2 and 1/2.
+    o: samples of o_e(x_e), the output of the convolution; x: of x_e, the input of the edge; m: of m*, the optimal
+    feature map that all edges of a cell estimate. Nobody knows m*: you choose a stand-in, and the answer depends on it.
+    Three tensors of one shape, of one scale, as the proposition assumes (see `standardize`).
+
+        m̄(x) = θ_conv · o(x) + θ_skip · x,  θ = softmax(α)                                         (Eq. 2)
+        minimise Var(m̄(x) - m*)  s.t.  θ_conv + θ_skip = 1                                         (Eq. 5-6)
+        θ*_conv = (Var(x - m*) - Cov(o - m*, x - m*)) / Z                                           (Eq. 15)
+        θ*_skip = (Var(o - m*) - Cov(o - m*, x - m*)) / Z                                           (Eq. 16)
+        Z = Var(o - m*) + Var(x - m*) - 2 Cov(o - m*, x - m*) = Var(o - x)                          (Eq. 17)
+        α*_conv = log(Var(x - m*) - Cov(o - m*, x - m*)) + C,  α*_skip = log(Var(o - m*) - ...) + C (Eq. 18-19)
+
+    Where Z is 0, o and x differ by a constant and all weights are equally good: the answer is 1/2 and 1/2.
     Raises ValueError unless the shapes agree and there are at least two samples.
     """
-    conv, skip = _deviations(o, x, m)
+    conv, skip = _center_deviations(o, x, m)
     var_conv, var_skip, cov = (conv * conv).mean(), (skip * skip).mean(), (conv * skip).mean()
     z = (conv - skip).square().mean().item()
     if z <= 1e-12 * (var_conv + var_skip).item():
@@ -1332,15 +787,19 @@ def proposition_1(o: Tensor, x: Tensor, m: Tensor) -> Optimum:
 
 
 def proposition_1_simplified(o: Tensor, x: Tensor, m: Tensor) -> tuple[float, float]:
-    """Eq. 3-4 (20-21): (Var(x_e - m*), Var(o_e(x_e) - m*)), to which the paper says that α*_conv and α*_skip are
-    proportional. Where the covariance of the two deviations vanishes these are the optimal weights times their sum.
+    """Returns what α*_conv and α*_skip are proportional to in the paper's statement of Proposition 1:
+
+    α*_conv ∝ Var(x - m*)   (Eq. 3, 20),   α*_skip ∝ Var(o - m*)   (Eq. 4, 21)
+
+    So the skip connection gets the larger α exactly when x is closer to m* than o is. Strictly, these are the optimal
+    weights θ, up to their sum, and only where the covariance of the two deviations vanishes. Arguments as above.
     """
-    conv, skip = _deviations(o, x, m)
+    conv, skip = _center_deviations(o, x, m)
     return skip.square().mean().item(), conv.square().mean().item()
 
 
-def _deviations(o: Tensor, x: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
-    """o_e(x_e) - m* and x_e - m*, centred, in double precision on the CPU."""
+def _center_deviations(o: Tensor, x: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns o - m* and x - m*, each minus its mean, in double precision on the CPU."""
     if not o.shape == x.shape == m.shape or o.numel() < 2:
         raise ValueError(f"samples of one shape, two at least, are needed: {o.shape}, {x.shape}, {m.shape}")
     conv, skip = ((branch.cpu().double() - m.cpu().double()).flatten() for branch in (o, x))
@@ -1348,125 +807,38 @@ def _deviations(o: Tensor, x: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def standardize(samples: Tensor) -> Tensor:
-    """Samples brought to mean 0 and variance 1, the one scale that Proposition 1 assumes; constant ones become 0."""
+    """Brings samples to mean 0 and variance 1, the one scale that Proposition 1 assumes; constant ones become 0."""
     centred = samples - samples.mean()
     deviation = centred.square().mean().sqrt()
     return centred / deviation if deviation > 0 else centred
 
 
 def group(outputs: Tensor, weights: Tensor) -> Tensor:
-    """Footnote 1: several non-skip operations as a single o_e(x_e), so that Proposition 1 applies to them.
+    """Makes several non-skip operations one o_e(x_e), so that Proposition 1 applies (footnote 1):
 
-    outputs: (operations, ...); weights: (operations,), their shares in the mixture (Eq. 1), not all zero. The result
-    has θ_conv = Σ weights: θ_conv · o_e is what these operations add to the mixture.
+    o(x) = Σ_o θ_o · o(x) / Σ_o θ_o,  and θ_conv = Σ_o θ_o
+
+    outputs: (operations, ...); weights: (operations,), not all zero. Returns o(x): (...).
     """
     return torch.tensordot(weights / weights.sum(), outputs, dims=1)
 
 
-class Branches(NamedTuple):
-    """Samples of o_e(x_e), x_e and m* of an edge, each (samples,) with mean 0 and variance 1 in every cell; and by what
-    the first two were divided for it, (cells,)."""
-
-    o: Tensor
-    x: Tensor
-    m: Tensor
-    scale_o: Tensor
-    scale_x: Tensor
-
-
-def branching(supernet: Supernet) -> list[tuple[str, int]]:
-    """The edges that Proposition 1 speaks of, by cell type and index: undecided ones with skip_connect and other
-    operations, `none` aside."""
-    return [
-        (cell_type, edge)
-        for cell_type, rows in supernet.space.operations.items()
-        for edge in supernet.undecided(cell_type)
-        if "skip_connect" in rows[edge] and set(rows[edge]) - {"skip_connect", "none"}
-    ]
-
-
-@torch.no_grad()
-def branches(supernet: Supernet, images: Tensor) -> dict[tuple[str, int], Branches]:
-    """What Proposition 1 speaks of, on every edge of `branching`, from the feature maps of images (N, image channels,
-    H, W). x_e is what skip_connect puts out, o_e all other operations but `none`, grouped. As α is shared, the samples
-    come from all cells of the type, every value of a feature map being one.
-
-    Nobody knows the optimal feature map m*. In the unrolled view every edge of a cell estimates it (Sec. 3.2), so their
-    mean is a better estimate than any of them, and m* here is the mean of the outputs of the cell's edges, all brought
-    to one scale. An edge's output is the plain mean of its operations, so that the α learnt have no say in it, and the
-    edges that end in the node x_e or start there are left out: no branch is measured against itself. Still, x_e reaches
-    most of the others through skip connections and nodes between, in an untrained supernet too: what training adds
-    shows only beside an untrained one.
-    """
-    seen: dict[MixedOp, Tensor] = {}
-    found: dict[tuple[str, int], list[tuple[Tensor, ...]]] = {edge: [] for edge in branching(supernet)}
-
-    def see(edge: MixedOp, args: tuple, _: Tensor | None) -> None:
-        seen[edge] = args[0]
-
-    def visit(cell: SearchCell, args: tuple, _: Tensor) -> None:
-        rows, present = args[1][cell.cell_type], args[2][cell.cell_type]
-        inputs = [seen.pop(edge) for edge in cell.edges]
-        outputs = [
-            torch.stack([edge.operations[index](x) for index in each.operations]) if each.operations else None
-            for edge, each, x in zip(cell.edges, present, inputs, strict=True)
-        ]
-        estimates = [None if each is None else standardize(each.mean(dim=0)) for each in outputs]
-        for edge, names in enumerate(supernet.space.operations[cell.cell_type]):
-            if (cell.cell_type, edge) not in found:
-                continue
-            apart = [
-                estimate
-                for estimate, ends in zip(estimates, supernet.space.edges, strict=True)
-                if estimate is not None and cell.sources[edge] not in ends
-            ]
-            if apart:
-                others = [index for index, name in enumerate(names) if name not in ("skip_connect", "none")]
-                o, x = group(outputs[edge][others], rows[edge][others]), outputs[edge][names.index("skip_connect")]
-                samples = [standardize(each).flatten().cpu() for each in (o, x, sum(apart))]
-                found[cell.cell_type, edge].append((*samples, *(each.std().cpu()[None] for each in (o, x))))
-
-    modules = [(edge, see) for cell in supernet.skeleton.cells for edge in cell.edges]
-    hooks = [m.register_forward_hook(hook) for m, hook in [*modules, *((c, visit) for c in supernet.skeleton.cells)]]
-    try:
-        supernet(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {edge: Branches(*map(torch.cat, zip(*cells, strict=True))) for edge, cells in found.items() if cells}
-
-
-# ==== Sec. 3.1 and 4.1: criteria, how strong an operation is ========================================================
+# ==== Sec. 3.1 and 4.1: how strong is an operation? ==================================================================
 
 
 class Score(NamedTuple):
-    """rank: larger is stronger, compared lexicographically; measured: the figures behind it, by name."""
+    """rank: the larger, the stronger; compared entry by entry. measured: the figures behind it, by name."""
 
     rank: tuple[float, ...]
     measured: dict[str, float]
 
 
-class Judge(Protocol):
-    """What a criterion needs to know: the supernet and how it does without each of some candidates; for
-    `discretization` how another one does after tuning, for `chance` a seed."""
-
-    supernet: Supernet
-    metric: str
-    seed: int
-
-    def measure_without(self, candidates: Sequence[Candidate]) -> list[Measurement]: ...
-
-    def measure_tuned(self, supernet: Supernet) -> Measurement: ...
-
-
-def perturbation(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
-    """Sec. 4.1: how the supernet does when the candidate is removed; the worse, the stronger the candidate."""
-    return [_score(judge, without, sign=-1) for without in judge.measure_without(candidates)]
+# A criterion scores candidates: the operations of an edge, or the edges into a node.
 
 
 def magnitude(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
-    """DARTS: softmax(α) of an operation; of an edge the largest among the operations that may be chosen, decided or
-    not (DARTS+PT-Mag, Sec. 6.2)."""
+    """Scores by α, as DARTS selects: o* = argmax_o softmax(α)_o. An edge counts by its largest weight among the
+    operations that may be its answer, also when it is decided (DARTS+PT-Mag, Sec. 6.2)."""
     weights = {cell_type: rows.tolist() for cell_type, rows in judge.supernet.weights().items()}
     scores = []
     for cell_type, edge, operation in candidates:
@@ -1477,8 +849,12 @@ def magnitude(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
 
 
 def discretization(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
-    """Sec. 3.1, discretisation accuracy at convergence: on a copy of the supernet discretise the edge to the
-    operation, tune, measure. An edge as a whole is pruned on the copy instead, and is strong if that hurts."""
+    """Scores by discretisation accuracy at convergence, the paper's definition of strength (Sec. 3.1): on a copy of the
+    supernet discretise the edge to the operation, tune, measure the accuracy; the higher, the stronger.
+
+    "Until it converges again" is a fixed number of epochs here, `tune_epochs` of the selection. An edge as a whole is
+    pruned on the copy instead, and is strong if the accuracy is low.
+    """
     scores = []
     for cell_type, edge, operation in candidates:
         trial = copy.deepcopy(judge.supernet)
@@ -1486,13 +862,21 @@ def discretization(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]
             trial.prune(cell_type, edge)
         else:
             trial.decide(cell_type, edge, operation)
-        scores.append(_score(judge, judge.measure_tuned(trial), sign=-1 if operation is None else 1))
+        scores.append(judge.score(judge.tune_and_measure(trial), sign=-1 if operation is None else 1))
     return scores
 
 
-def chance(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
-    """The baseline that any criterion must beat: a random number that depends on the seed and the candidate."""
-    draws = [random.Random(f"{judge.seed} {candidate}").random() for candidate in candidates]
+def perturbation(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
+    """Scores by perturbation (Sec. 4.1): mask the candidate, keep all else, measure ACC\\o. The lower, the stronger.
+
+    o* = argmin_o ACC\\o
+    """
+    return [judge.score(without, sign=-1) for without in judge.measure(candidates)]
+
+
+def draw_at_random(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
+    """Scores at random, from the seed and the candidate: the baseline that every criterion must beat."""
+    draws = [random.Random(f"{judge.settings.seed} {candidate}").random() for candidate in candidates]
     return [Score((draw,), {"draw": draw}) for draw in draws]
 
 
@@ -1500,220 +884,237 @@ CRITERIA: dict[str, Callable[[Judge, Sequence[Candidate]], list[Score]]] = {
     "perturbation": perturbation,
     "magnitude": magnitude,
     "discretization": discretization,
-    "random": chance,
+    "random": draw_at_random,
 }
 
 
-def _score(judge: Judge, measured: Measurement, sign: int) -> Score:
-    """Rank by accuracy or by loss, and by the other where these are equal, as accuracies on few images often are."""
-    by = (sign * measured.accuracy, -sign * measured.loss)
-    rank = by if judge.metric == "accuracy" else by[::-1]
-    return Score(rank, {"accuracy": measured.accuracy, "loss": measured.loss})
-
-
-# ==== Sec. 4.2: selection (Algorithm 1; with topology Algorithm 2, A.3) =============================================
-
-
-def decide_edge(judge: Judge, criterion: str, cell_type: str, edge: int) -> dict[str, Any]:
-    """Algorithm 1: decide the edge for the strongest of its operations by this criterion; of equals, for the first.
-    Returns the decision, with the figures behind it."""
-    space = judge.supernet.space
-    candidates = [Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
-    scores = CRITERIA[criterion](judge, candidates)
-    best = candidates[max(range(len(scores)), key=lambda index: scores[index].rank)].operation
-    judge.supernet.decide(cell_type, edge, best)
-    names = space.operations[cell_type][edge]
-    measured = {names[each.operation]: score.measured for each, score in zip(candidates, scores, strict=True)}
-    return {"cell": cell_type, "edge": list(space.edges[edge]), "operation": names[best], "scores": measured}
+# ==== Sec. 4.2 and A.3: selection ====================================================================================
 
 
 @dataclass(frozen=True)
-class SelectionSettings:
+class SelectionSettings(Settings):
     """How an architecture is selected. The defaults are the paper's."""
 
-    criterion: str = "perturbation"  # of CRITERIA
-    metric: str = "accuracy"  # or "loss": what `perturbation` and `discretization` compare
-    tune_epochs: int = 5  # after every round
-    tune: str = "fixed"  # or "converge": no further, once the supernet has converged again
-    noise_passes: int = 1  # over the validation images in every measurement, where the space has `noise`
-    seed: int = 0  # of the order of edges and nodes
+    criterion: Literal["perturbation", "magnitude", "discretization", "random"] = "perturbation"
+    metric: Literal["accuracy", "loss"] = "accuracy"  # what perturbation and discretisation compare
+    tune_epochs: Annotated[int, 0, 10**6] = 5  # after each round
+    tune: Literal["fixed", "converge"] = "fixed"  # converge: stop earlier, once the supernet has converged again
+    noise_passes: Annotated[int, 1, 1000] = 1  # over the validation images in each measurement, if there is `noise`
+    seed: Annotated[int, 0, 2**31 - 1] = 0  # of the order of edges and nodes
 
 
-class Selection(Steps):
-    """From a trained supernet to a genotype, one round per `step`.
+class Judge:
+    """Answers what a criterion asks about a supernet, and decides edges and nodes by the criterion of the settings."""
 
-    A round decides a random undecided edge of each cell type, then tunes the supernet. When all edges are decided, a
-    round decides a random node of each cell type: of more than two input edges, the two that hurt most when removed
-    remain. SGD restarts at a tenth of the search's learning rate and stays there; α is trained on unless it is fixed.
-    Tuning takes a fixed number of epochs, as in the paper's experiments, or as many of them as it takes until the
-    supernet "converges again" (A.3): until its validation accuracy is that of the supernet before the selection, up to
-    its standard error, or an epoch has not made it better.
+    def __init__(
+        self, supernet: Supernet, search: SearchSettings, settings: SelectionSettings, train: Data, valid: Data,
+        trained: int, noise_scale: float = 0.0,
+    ):  # fmt: skip
+        """trained: epochs of training so far, which number the next ones; noise_scale: that of SDARTS-RS."""
+        self.supernet, self.search, self.settings, self.train, self.valid = supernet, search, settings, train, valid
+        self.trained, self.noise_scale = trained, noise_scale
+
+    def measure(
+        self, masks: Sequence[Candidate | None] = (None,), supernet: Supernet | None = None
+    ) -> list[Measurement]:
+        """Measures the supernet, or a copy of it, on the validation images under each of the masks."""
+        passes = self.settings.noise_passes if self.supernet.noises else 1
+        return evaluate(supernet or self.supernet, self.valid, self.search.eval_batch_size, masks, passes)
+
+    def tune_and_measure(self, trial: Supernet) -> Measurement:
+        """Tunes a copy of the supernet and measures it. All copies of a step see the same batches and draws."""
+        bilevel = Bilevel(trial, self.search, self.search.lr / 10, self.noise_scale)
+        device = next(trial.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            for epoch in range(self.settings.tune_epochs):
+                bilevel.train_epoch(self.train, self.valid, self.trained + epoch)
+        return self.measure(supernet=trial)[0]
+
+    def score(self, measured: Measurement, sign: int) -> Score:
+        """Ranks by accuracy or by loss, and by the other where these are equal, as accuracies on few images often are.
+        sign: 1 if a good measurement makes a strong candidate, -1 if a bad one does."""
+        rank = sign * measured.accuracy, -sign * measured.loss
+        measures = {"accuracy": measured.accuracy, "loss": measured.loss}
+        return Score(rank if self.settings.metric == "accuracy" else rank[::-1], measures)
+
+    def decide_edge(self, cell_type: str, edge: int) -> Record:
+        """Algorithm 1, the loop body: discretises an edge to the strongest of its operations; of equals, the first.
+
+        forall operations o on edge e: evaluate ACC\\o;  o* ← argmin_o ACC\\o;  discretise edge e to o*
+        """
+        space = self.supernet.space
+        candidates = [Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
+        scores = CRITERIA[self.settings.criterion](self, candidates)
+        best = candidates[max(range(len(scores)), key=lambda index: scores[index].rank)].operation
+        self.supernet.decide(cell_type, edge, best)
+        names = space.operations[cell_type][edge]
+        measured = {names[each.operation]: score.measured for each, score in zip(candidates, scores, strict=True)}
+        return {"cell": cell_type, "edge": list(space.edges[edge]), "operation": names[best], "scores": measured}
+
+    def decide_node(self, cell_type: str, node: int) -> Record:
+        """Algorithm 2, topology: keeps the two inputs of a node whose removal hurts most, prunes the others.
+
+        forall input edges e of node n: evaluate ACC\\e;  keep the edges with the lowest and second lowest ACC\\e
+        """
+        edges, space = self.supernet.inputs(cell_type, node), self.supernet.space
+        scores = CRITERIA[self.settings.criterion](self, [Candidate(cell_type, edge, None) for edge in edges])
+        ranked = sorted(range(len(edges)), key=lambda index: scores[index].rank, reverse=True)
+        for index in ranked[2:]:
+            self.supernet.prune(cell_type, edges[index])
+        sources = [space.edges[edge][0] for edge in edges]
+        measured = {str(source): score.measured for source, score in zip(sources, scores, strict=True)}
+        inputs = sorted(sources[index] for index in ranked[:2])
+        return {"cell": cell_type, "node": node, "inputs": inputs, "scores": measured}
+
+
+class Selection:
+    """Algorithm 2 (A.3): from a trained supernet to an architecture, one round per step.
+
+    while edges are left:  pick a random edge e;  decide_edge(e);  tune        (operation selection phase, Algorithm 1)
+    while nodes are left:  pick a random node n;  decide_node(n);  tune        (topology selection phase)
+
+    The paper states it for one cell. A supernet of the DARTS family has two cell types, and a round decides an edge
+    (or node) of each before it tunes, as the authors' release does. NAS-Bench-201 has one cell type and no topology.
+
+    Tuning restarts SGD at a tenth of the search's learning rate, constant; α trains on unless it is fixed. The paper
+    tunes "until it converges again" (A.3), in its experiments for 5 epochs (Sec. 5.1): that is `tune="fixed"`. With
+    "converge" tuning ends earlier, once the accuracy is back or no longer grows, see `has_converged`.
     """
-
-    state = (*Steps.state, "bilevel", "tuned", "decisions", "accuracy")
 
     def __init__(
         self, supernet: Supernet, search: SearchSettings, settings: SelectionSettings, train: Data, valid: Data,
         trained: int | None = None,
     ):  # fmt: skip
-        """trained: for how many epochs the supernet was, all of the search by default."""
-        self.supernet, self.search, self.settings, self.train, self.valid = supernet, search, settings, train, valid
-        self.metric, self.seed = settings.metric, settings.seed
-        self.scale = noise_scale((trained or search.epochs) - 1, search.epochs)
-        self.bilevel = Bilevel(supernet, search, search.lr / 10, self.scale)
-        self.rounds = self._rounds()
-        super().__init__(len(self.rounds))
-        self.tuned = search.epochs  # epochs of training data used so far: tuning continues where the search ended
-        self.decisions: list[dict[str, Any]] = []
-        self.accuracy: float | None = None  # in percent, of the supernet before the selection, where it matters
+        """trained: the epochs that the supernet was trained for, by default all of the search."""
+        self.supernet, self.settings, self.train, self.valid = supernet, settings, train, valid
+        self.trained = search.epochs if trained is None else trained
+        noise_scale = grow_noise(self.trained - 1, search.epochs)
+        self.bilevel = Bilevel(supernet, search, search.lr / 10, noise_scale)
+        self.judge = Judge(supernet, search, settings, train, valid, self.trained, noise_scale)
+        self.rounds = plan_rounds(supernet, settings.seed)
+        self.total = len(self.rounds)
+        self.goal = self.judge.measure()[0].accuracy if settings.tune == "converge" else 0.0
+        self.state_dict, self.load_state_dict = self.bilevel.state_dict, self.bilevel.load_state_dict
 
-    def _rounds(self) -> list[list[Callable[[], dict[str, Any]]]]:
-        """What is to be decided, in the order of the rounds."""
-        shuffle = random.Random(self.seed).shuffle
-        decide_one = partial(decide_edge, self, self.settings.criterion)
-        rounds = []
-        for index_of, decide in ((self.supernet.undecided, decide_one), (self._crowded, self._decide_node)):
-            columns = []
-            for cell_type in self.supernet.space.cell_types:
-                indices = index_of(cell_type)
-                shuffle(indices)
-                columns.append([partial(decide, cell_type, index) for index in indices])
-            rounds += [[each for each in row if each] for row in itertools.zip_longest(*columns)]
-        return rounds
-
-    def _crowded(self, cell_type: str) -> list[int]:
-        """Nodes with more inputs than they keep: than two, if the space selects topology."""
-        space = self.supernet.space
-        return [node for node in space.nodes if len(self.supernet.inputs(cell_type, node)) > space.keeps(node)]
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of w."""
-        return self.bilevel.lr
-
-    def _step(self) -> dict[str, Any]:
-        """One round. Returns its record: the decisions with the scores behind them, validation accuracy in percent and
-        loss after discretising, and again after tuning (the trajectory of Fig. 6)."""
-        converges, goal = self.settings.tune == "converge", self.accuracy
-        if converges and goal is None:
-            goal = self.measure(self.progress).accuracy
-        decisions = [self.progress.part(decide) for decide in self.rounds[self.done]]
-        reached = [self.measure(self.progress)]
-        epochs = 0
-        while epochs < self.settings.tune_epochs and not (converges and self._converged(reached, goal)):
-            self.bilevel.epoch(self.train, self.valid, self.tuned + epochs, self.progress)
+    def step(self, records: Sequence[Record]) -> Record:
+        """Plays the round that follows the records. Returns its record: the decisions with their scores, validation
+        accuracy in percent and loss after discretising and after tuning (the trajectory of Fig. 6)."""
+        judge = self.judge
+        judge.trained = self.trained + sum(record["tuned_epochs"] for record in records)
+        phase, choices = self.rounds[len(records)]
+        decide = judge.decide_edge if phase == "edge" else judge.decide_node
+        decisions = [decide(cell_type, index) for cell_type, index in choices]
+        measured, epochs = judge.measure(), 0  # after the decisions, and after tuning
+        while epochs < self.settings.tune_epochs and not self.has_converged(measured):
+            self.bilevel.train_epoch(self.train, self.valid, judge.trained + epochs)
             epochs += 1
-            if converges or epochs == self.settings.tune_epochs:
-                reached.append(self.measure(self.progress))
-        self.decisions += decisions
-        self.tuned += epochs
-        self.accuracy = goal
+            if self.settings.tune == "converge" or epochs == self.settings.tune_epochs:
+                measured += judge.measure()
         return {
-            "round": self.done + 1,
+            "round": len(records) + 1,
             "decisions": decisions,
             "tuned_epochs": epochs,
-            **named("discretised", reached[0]),
-            **named("valid", reached[-1]),
+            **measured[0].record("discretised"),
+            **measured[-1].record("valid"),
         }
 
-    def _converged(self, reached: Sequence[Measurement], goal: float) -> bool:
-        """Whether tuning, which has reached this after the decisions and after every epoch, has converged again."""
-        share = goal / 100
-        deviation = 100 * math.sqrt(share * (1 - share) / len(self.valid))
-        *earlier, now = (each.accuracy for each in reached)
-        return now >= goal - deviation or (earlier != [] and now <= earlier[-1])
-
-    def _decide_node(self, cell_type: str, node: int) -> dict[str, Any]:
-        """Algorithm 2, topology: the two input edges of a node whose removal hurts most; of equals, the first."""
-        edges = self.supernet.inputs(cell_type, node)
-        scores = CRITERIA[self.settings.criterion](self, [Candidate(cell_type, edge, None) for edge in edges])
-        ranked = sorted(range(len(edges)), key=lambda index: scores[index].rank, reverse=True)
-        for index in ranked[2:]:
-            self.supernet.prune(cell_type, edges[index])
-        sources = [self.supernet.space.edges[edge][0] for edge in edges]
-        return {
-            "cell": cell_type,
-            "node": node,
-            "inputs": sorted(sources[index] for index in ranked[:2]),
-            "scores": {str(source): score.measured for source, score in zip(sources, scores, strict=True)},
-        }
-
-    def measure(self, progress: Progress | None = None, supernet: Supernet | None = None) -> Measurement:
-        """How the supernet, or another one, does on the validation images."""
-        size = self.search.eval_batch_size
-        return evaluate(supernet or self.supernet, self.valid, size, passes=self._passes, progress=progress)
-
-    def measure_without(self, candidates: Sequence[Candidate]) -> list[Measurement]:
-        """How it does without each of the candidates."""
-        size = self.search.eval_batch_size
-        return evaluate_without(self.supernet, candidates, self.valid, size, self._passes, self.progress)
-
-    @property
-    def _passes(self) -> int:
-        return self.settings.noise_passes if self.supernet.noises else 1
-
-    def measure_tuned(self, supernet: Supernet) -> Measurement:
-        """How `supernet`, a copy that may be changed, does after all epochs of tuning. All copies see the same batches
-        and noise."""
-
-        def tune_and_measure() -> tuple:
-            # A run that stops here begins again with this copy, which is not part of its state.
-            progress = Progress(partial(self.progress.pause, saves=False))
-            bilevel = Bilevel(supernet, self.search, self.search.lr / 10, self.scale)
-            device = next(supernet.parameters()).device
-            with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                for epoch in range(self.settings.tune_epochs):
-                    bilevel.epoch(self.train, self.valid, self.tuned + epoch, progress)
-            return tuple(self.measure(progress, supernet))
-
-        return Measurement(*self.progress.part(tune_and_measure))
+    def has_converged(self, measured: Sequence[Measurement]) -> bool:
+        """Returns True under `tune="converge"` if the accuracy is that before the selection, up to its standard error,
+        or if the last epoch did not raise it. measured: after the decisions and after each epoch of tuning."""
+        if self.settings.tune == "fixed":
+            return False
+        share = self.goal / 100
+        error = 100 * math.sqrt(share * (1 - share) / len(self.valid))
+        *earlier, now = (each.accuracy for each in measured)
+        return now >= self.goal - error or (earlier != [] and now <= earlier[-1])
 
 
-# ==== SGAS: decide during the search (Li et al., 2020; A.1.3) =======================================================
+def plan_rounds(supernet: Supernet, seed: int) -> list[tuple[str, list[tuple[str, int]]]]:
+    """Returns the rounds of Algorithm 2 in random order: ("edge", [(cell type, edge), ...]) until all edges are
+    decided, then ("node", [(cell type, node), ...]) for the nodes that have more inputs than they keep. A round has one
+    entry per cell type that has something left."""
+    space, shuffle = supernet.space, random.Random(seed).shuffle
+    rounds = []
+    for phase in ("edge", "node"):
+        columns = []
+        for cell_type in space.cell_types:
+            crowded = [node for node in space.nodes if len(supernet.inputs(cell_type, node)) > space.keeps(node)]
+            left = supernet.undecided(cell_type) if phase == "edge" else crowded
+            shuffle(left)
+            columns.append([(cell_type, index) for index in left])
+        rounds += [(phase, [choice for choice in row if choice]) for row in itertools.zip_longest(*columns)]
+    return rounds
+
+
+# ==== A.1.2: SDARTS-RS (Chen & Hsieh, 2020) ==========================================================================
+
+
+@torch.no_grad()
+def distort(weights: dict[str, Tensor], noise: str, scale: float) -> dict[str, Tensor]:
+    """Distorts softmax(α) while w is trained: the regulariser of SDARTS-RS (A.1.2).
+
+    θ' = clip(θ + δ, 0, 1), each row divided by its sum;  δ ~ N(0, scale²) or δ ~ U(-scale, scale)
+
+    weights: θ per cell type, (edges, operations), rows sum to 1. The paper speaks of noise on α; its release and that
+    of SDARTS add it to softmax(α), as is done here, and draw it uniformly; the text says Gaussian. A row that is
+    clipped to zero becomes one-hot where it was largest. Draws from torch's global generator.
+    """
+    distorted = {}
+    for cell_type, rows in weights.items():
+        draws = torch.randn_like(rows) if noise == "gaussian" else 2 * torch.rand_like(rows) - 1
+        noisy = rows + scale * draws
+        clipped = noisy.clamp(0, 1)
+        sums = clipped.sum(dim=-1, keepdim=True)
+        largest = F.one_hot(noisy.argmax(dim=-1), noisy.shape[-1]).to(noisy.dtype)
+        distorted[cell_type] = torch.where(sums > 0, clipped / torch.where(sums > 0, sums, 1.0), largest)
+    return distorted
+
+
+def grow_noise(epoch: int, epochs: int) -> float:
+    """Returns the noise scale of SDARTS-RS: 0.03 + 0.27 · epoch / epochs. Tuning keeps that of the last epoch."""
+    return 0.03 + 0.27 * epoch / epochs
+
+
+# ==== A.1.3: SGAS, decisions during the search (Li et al., 2020) =====================================================
 
 
 class Sgas(Search):
-    """A search in which edges are decided one after another, most important first, so that its supernet ends as a
-    genotype. `settings.sgas` says by which criterion the operation of an edge is chosen: magnitude, or perturbation.
+    """A search that decides edge after edge, the most important first, so that its supernet ends as a genotype (A.1.3).
 
-    A round decides an edge of each cell type; where that gives a node two inputs, its other inputs are pruned. The
-    first round is after a fifth of the epochs and the others follow evenly: of 50 epochs on the DARTS space, after the
-    10th, 15th, ..., 45th. α trains from the start, as in the release of SGAS: with w alone trained before, as A.1.3 has
-    it, the first decision would be random. What is absent takes no memory, so batches grow with every round.
+    A round decides one edge of each cell type. `settings.sgas` names the criterion that chooses its operation:
+    magnitude (SGAS) or perturbation (SGAS+PT). When a node has two decided inputs, its others are pruned. The first
+    round follows a fifth of the epochs, the others at even distances: on the DARTS space with 50 epochs after the
+    10th, 15th, ..., 45th. Absent operations take no memory, so the batch grows with each round.
+
+    The paper says that w trains alone for the first 10 epochs. Here α trains from the start, as in the release of SGAS:
+    otherwise the first decision would be random.
     """
-
-    state = (*Search.state, "decisions")
 
     def __init__(self, supernet: Supernet, settings: SearchSettings, train: Data, valid: Data):
         super().__init__(supernet, settings, train, valid)
-        self.metric = settings.sgas_metric
-        rounds = sum(supernet.space.keeps(node) for node in supernet.space.nodes)
-        steps = [settings.epochs * (rounds + 4 * number) // (5 * rounds) for number in range(rounds)]
-        self.schedule = [max(epochs, 1) for epochs in steps]  # after how many epochs each round is
-        self.decisions: list[dict[str, Any]] = []
+        how = SelectionSettings(criterion=settings.sgas, metric=settings.sgas_metric)
+        self.judge = Judge(supernet, settings, how, train, valid, trained=0)
+        rounds = sum(map(supernet.space.keeps, supernet.space.nodes))
+        after = [settings.epochs * (rounds + 4 * number) // (5 * rounds) for number in range(rounds)]
+        self.schedule = [max(epochs, 1) for epochs in after]  # the number of epochs after which each round is due
 
-    def rounds_due(self, done: int) -> int:
-        """The rounds that are due after so many epochs."""
-        return sum(epochs <= done for epochs in self.schedule)
-
-    def _step(self) -> dict[str, Any]:
-        """One epoch and the rounds that are due after it. Returns its record, with the decisions."""
-        taken = self.rounds_due(self.done)
-        self.bilevel.batch_size = self.settings.batch_size + taken * self.settings.sgas_batch_growth
-        record = super()._step()
-        decisions = []
-        for _ in range(taken, self.rounds_due(self.done + 1)):
+    def step(self, records: Sequence[Record]) -> Record:
+        """Trains for one epoch and plays the rounds that are due after it. Its record has the decisions too."""
+        done = len(records)
+        before, after = (sum(epochs <= number for epochs in self.schedule) for number in (done, done + 1))
+        self.bilevel.batch_size = self.settings.batch_size + before * self.settings.sgas_batch_growth
+        record, decisions = super().step(records), []
+        for _ in range(before, after):
             for cell_type in self.supernet.space.cell_types:
-                decisions += self.progress.part(partial(self._decide, cell_type))
-        self.decisions += decisions
+                decisions += self.decide_best_edge(cell_type)
         return record | {"decisions": decisions}
 
-    def _decide(self, cell_type: str) -> list[dict[str, Any]]:
-        """Decide the best edge, and the inputs of its node if they are complete."""
+    def decide_best_edge(self, cell_type: str) -> list[Record]:
+        """Decides the undecided edge with the best score, and prunes its node's other inputs once two are decided."""
         supernet, space = self.supernet, self.supernet.space
-        scores = sgas_scores(supernet, cell_type)
+        scores = score_edges(supernet, cell_type)
         edge = max(supernet.undecided(cell_type), key=lambda index: scores[index].rank)
-        decisions = [decide_edge(self, self.settings.sgas, cell_type, edge) | {"sgas": scores[edge].measured}]
+        decisions = [self.judge.decide_edge(cell_type, edge) | {"sgas": scores[edge].measured}]
         node = space.edges[edge][1]
         kept = [each for each in space.into(node) if each in supernet.decided(cell_type)]
         others = [each for each in space.into(node) if each not in kept]
@@ -1725,18 +1126,16 @@ class Sgas(Search):
             decisions.append({"cell": cell_type, "node": node, "inputs": inputs, "scores": measured})
         return decisions
 
-    def measure_without(self, candidates: Sequence[Candidate]) -> list[Measurement]:
-        """How the supernet does without each of the candidates on the validation images, in one pass over them."""
-        size = self.settings.eval_batch_size
-        return evaluate_without(self.supernet, candidates, self.valid, size, progress=self.progress)
-
 
 @torch.no_grad()
-def sgas_scores(supernet: Supernet, cell_type: str) -> list[Score]:
-    """Criterion 1 of SGAS for every edge: importance x certainty, each brought to [0, 1] over all edges of the cell.
+def score_edges(supernet: Supernet, cell_type: str) -> list[Score]:
+    """Scores every edge by criterion 1 of SGAS (Li et al., 2020):
 
-    Importance is the share of softmax(α) on operations other than `none`; certainty is 1 - the entropy of these
-    operations' shares, divided by its greatest possible value. A factor that is the same on all edges is 1.
+    score = scaled importance · scaled certainty
+    importance = Σ_{o ≠ none} θ_o,  certainty = 1 - entropy(θ_o / importance) / log(number of o ≠ none),  θ = softmax(α)
+
+    Both are scaled to [0, 1] over all edges of the cell. A factor that is equal on all edges, like the importance in a
+    space without `none`, counts as 1.
     """
     importances, certainties = [], []
     rows = F.softmax(supernet.alpha[cell_type].cpu().double(), dim=-1).tolist()
@@ -1746,49 +1145,159 @@ def sgas_scores(supernet: Supernet, cell_type: str) -> list[Score]:
         entropy = -sum(weight / importance * math.log(weight / importance) for weight in weights if weight > 0)
         importances.append(importance)
         certainties.append(1 - entropy / math.log(len(weights)) if len(weights) > 1 else 1.0)
-    products = [a * b for a, b in zip(_min_maxed(importances), _min_maxed(certainties), strict=True)]
+    products = [a * b for a, b in zip(_scale(importances), _scale(certainties), strict=True)]
     return [
         Score((product,), {"score": product, "importance": importance, "certainty": certainty})
         for product, importance, certainty in zip(products, importances, certainties, strict=True)
     ]
 
 
-def _min_maxed(values: Sequence[float]) -> list[float]:
+def _scale(values: Sequence[float]) -> list[float]:
+    """Returns (value - min) / (max - min); ones if all values are equal, but for rounding."""
     least, most = min(values), max(values)
-    if most - least < 1e-9:  # equal but for rounding
+    if most - least < 1e-9:
         return [1.0] * len(values)
     return [(value - least) / (most - least) for value in values]
 
 
-# ==== Sec. 5: the discrete network ==================================================================================
+# ==== Skeletons: where the cells stand ==============================================================================
+
+# The cells stand in a skeleton, the same for the supernet and for the discrete network. The two differ in their norms,
+# in the cells that `build(cell type, channels, preprocessing modules)` makes, and in `context`, what each cell is given
+# beside its inputs.
+BuildCell = Callable[[str, int, Sequence[nn.Module]], nn.Module]
+
+
+class DartsSkeleton(nn.Module):
+    """Stem, cells, global pooling, linear classifier (Liu et al., 2019). The cells at 1/3 and 2/3 of the depth are
+    reduction cells. In CIFAR form the stem keeps the size of the map; in ImageNet form the first cell gets 1/4 and 1/8.
+    """
+
+    def __init__(
+        self, build: BuildCell, norm: Norm, cell_norm: Norm, layers: int, channels: int, classes: int,
+        image_channels: int, form: str = "cifar", auxiliary: bool = False,
+    ):  # fmt: skip
+        super().__init__()
+        imagenet = form == "imagenet"
+        if imagenet:
+            self.stem = nn.Sequential(
+                nn.Conv2d(image_channels, channels // 2, 3, stride=2, padding=1, bias=False),
+                norm(channels // 2),
+                *relu_conv_norm(channels // 2, channels, norm, kernel=3, stride=2),
+            )
+            self.second_stem = relu_conv_norm(channels, channels, norm, kernel=3, stride=2)
+            c_before = c_last = channels
+        else:
+            c_before = c_last = 3 * channels
+            self.stem = nn.Sequential(nn.Conv2d(image_channels, c_last, 3, padding=1, bias=False), norm(c_last))
+            self.second_stem = nn.Identity()
+        self.cells, self.auxiliary, self.auxiliary_layer = nn.ModuleList(), None, 2 * layers // 3
+        halved_before = imagenet
+        for layer in range(layers):
+            reduces = layer in (layers // 3, 2 * layers // 3)
+            channels *= 2 if reduces else 1
+            older = factorized_reduce if halved_before else relu_conv_norm  # to the map size of the newer input
+            preprocess = [older(c_before, channels, cell_norm), relu_conv_norm(c_last, channels, cell_norm)]
+            self.cells.append(build("reduce" if reduces else "normal", channels, preprocess))
+            c_before, c_last, halved_before = c_last, self.cells[-1].c_out, reduces
+            if auxiliary and layer == self.auxiliary_layer:
+                self.auxiliary = AuxiliaryHead(c_last, classes, norm_last=not imagenet)
+        self.classifier = nn.Linear(c_last, classes)
+
+    def forward(self, x: Tensor, *context: Any) -> tuple[Tensor, Tensor | None]:
+        """x: (N, image channels, H, W) -> logits (N, classes), and in training those of the auxiliary head, if any."""
+        before = to_channels_last(self.stem(to_channels_last(x)))
+        last, auxiliary = self.second_stem(before), None
+        for layer, cell in enumerate(self.cells):
+            before, last = last, cell((before, last), *context)
+            if self.training and self.auxiliary is not None and layer == self.auxiliary_layer:
+                auxiliary = self.auxiliary(last)
+        return self.classifier(pool(last)), auxiliary
+
+
+def to_channels_last(x: Tensor) -> Tensor:
+    """Stores x with the channels last, which is up to twice as fast on a CPU. The values stay."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def pool(x: Tensor) -> Tensor:
+    """Returns the means of the feature maps: (N, C, H, W) -> (N, C)."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1)  # so written, the gradient has the channels last too
+
+
+class Nb201Skeleton(nn.Module):
+    """Stem, three stages of `layers` cells, norm, ReLU, global pooling, linear classifier (Dong & Yang, 2020). Between
+    stages a residual block halves the map and doubles the channels."""
+
+    def __init__(
+        self, build: BuildCell, norm: Norm, cell_norm: Norm, layers: int, channels: int, classes: int,
+        image_channels: int,
+    ):  # fmt: skip
+        super().__init__()
+        widths = [channels, 2 * channels, 4 * channels]
+        self.stem = nn.Sequential(nn.Conv2d(image_channels, channels, 3, padding=1, bias=False), norm(channels))
+        self.cells = nn.ModuleList(build("cell", width, [nn.Identity()]) for width in widths for _ in range(layers))
+        self.residual_blocks = nn.ModuleList(ResidualBlock(width, norm) for width in widths[:2])
+        self.head = nn.Sequential(norm(widths[-1]), nn.ReLU())
+        self.classifier = nn.Linear(widths[-1], classes)
+
+    def forward(self, x: Tensor, *context: Any) -> tuple[Tensor, None]:
+        """x: (N, image channels, H, W) -> logits (N, classes), None."""
+        x, per_stage = to_channels_last(self.stem(to_channels_last(x))), len(self.cells) // 3
+        for layer, cell in enumerate(self.cells):
+            if layer in (per_stage, 2 * per_stage):
+                x = self.residual_blocks[layer // per_stage - 1](x)
+            x = cell((x,), *context)
+        return self.classifier(pool(self.head(x))), None
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a pooled shortcut: (N, C, H, W) -> (N, 2C, ceil(H / 2), ceil(W / 2))."""
+
+    def __init__(self, channels: int, norm: Norm):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            relu_conv_norm(channels, 2 * channels, norm, kernel=3, stride=2),
+            relu_conv_norm(2 * channels, 2 * channels, norm, kernel=3),
+        )
+        self.shortcut = nn.Sequential(
+            nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), nn.Conv2d(channels, 2 * channels, 1, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + self.convolutions(x)
+
+
+# ==== Sec. 5: the discrete network ===================================================================================
 
 
 class Cell(nn.Module):
-    """A cell of the discrete network: every node sums the operations that feed it."""
+    """A cell of the discrete network. A node sums the operations that feed it."""
 
     def __init__(self, cells: dict[str, DiscreteCell], cell_type: str, channels: int, preprocess: Sequence[nn.Module]):
         super().__init__()
-        plan = cells[cell_type]
-        self.concat, self.c_out = plan.concat, len(plan.concat) * channels
-        self.edges = tuple((source, node) for _, source, node in plan.operations)
+        cell = cells[cell_type]
+        self.concat, self.c_out = cell.concat, len(cell.concat) * channels
+        self.edges = [(source, node) for _, source, node in cell.operations]
         self.preprocess = nn.ModuleList(preprocess)
         self.operations = nn.ModuleList(
-            build_operation(name, channels, _stride(cell_type, source), nn.BatchNorm2d)
-            for name, source, _ in plan.operations
+            build_operation(name, channels, get_stride(cell_type, source), nn.BatchNorm2d)
+            for name, source, _ in cell.operations
         )
 
-    def forward(self, inputs: Sequence[Tensor], drop_path: float) -> Tensor:
-        """inputs: outputs of earlier cells; drop_path: a probability."""
-        states = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
+    def forward(self, inputs: Sequence[Tensor], drop_probability: float) -> Tensor:
+        """inputs: outputs of the earlier cells. Identities are never dropped."""
+        states = dict(enumerate(module(x) for module, x in zip(self.preprocess, inputs, strict=True)))
         for operation, (source, node) in zip(self.operations, self.edges, strict=True):
-            spared = isinstance(operation, nn.Identity)
-            term = _drop_path(operation(states[source]), 0.0 if spared else drop_path)
-            states[node:] = [states[node] + term if node < len(states) else term]
+            term = operation(states[source])
+            if not isinstance(operation, nn.Identity):
+                term = drop_path(term, drop_probability)
+            states[node] = states[node] + term if node in states else term
         return torch.cat([states[node] for node in self.concat], dim=1)
 
 
-def _drop_path(x: Tensor, probability: float) -> Tensor:
-    """Drop the whole path for each image with this probability, and scale up those that remain."""
+def drop_path(x: Tensor, probability: float) -> Tensor:
+    """Drops the whole map of an image with this probability and scales up those that remain. x: (N, C, H, W)."""
     if not probability:
         return x
     keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= probability
@@ -1798,8 +1307,8 @@ def _drop_path(x: Tensor, probability: float) -> Tensor:
 class AuxiliaryHead(nn.Module):
     """A second classifier on the output of the second reduction cell, for training only.
 
-    DARTS pools windows of 5 with stride 3 on 8x8 maps (CIFAR) and stride 2 on 7x7 maps (ImageNet): in both cases to
-    2x2. So it is done on all maps that such windows cover; others are pooled to 2x2 adaptively.
+    DARTS pools windows of 5 with stride 3 on 8x8 maps (CIFAR) and with stride 2 on 7x7 maps (ImageNet), in both cases
+    to 2x2. Maps of 6 to 10 pixels are pooled alike; all others adaptively to 2x2.
     """
 
     def __init__(self, channels: int, classes: int, norm_last: bool):
@@ -1825,10 +1334,10 @@ class AuxiliaryHead(nn.Module):
 
 
 class Network(nn.Module):
-    """The discrete network of an architecture; of a genotype in CIFAR or in ImageNet form.
+    """The discrete network of an architecture. A genotype's network has a CIFAR or an ImageNet form.
 
-    In evaluation `forward` returns logits (N, classes), in training a pair of these and the auxiliary logits, which
-    are None without `auxiliary` and on NAS-Bench-201.
+    `forward` returns logits (N, classes); in training a pair, these and the auxiliary logits, which are None without
+    `auxiliary` and on NAS-Bench-201.
     """
 
     def __init__(
@@ -1837,64 +1346,49 @@ class Network(nn.Module):
     ):  # fmt: skip
         super().__init__()
         build, norm = partial(Cell, architecture.cells), nn.BatchNorm2d
-        size = (layers, channels, classes, image_channels)
+        size = layers, channels, classes, image_channels
         if isinstance(architecture, Arch):
             self.skeleton = Nb201Skeleton(build, norm, norm, *size)
         else:
             self.skeleton = DartsSkeleton(build, norm, norm, *size, form, auxiliary)
-        self.noises = Noise.all_in(self)
+        self.noises = number_noises(self)
 
-    def forward(self, x: Tensor, batch: int = 0, drop_path: float = 0.0) -> Tensor | tuple[Tensor, Tensor | None]:
-        """x: (N, image channels, H, W); `batch` numbers the batch for `noise`; drop_path: a probability."""
-        Noise.announce(self.noises, batch)
-        logits, auxiliary = self.skeleton(x, drop_path)
+    def forward(self, x: Tensor, batch: int = 0, drop_probability: float = 0.0) -> Any:
+        """x: (N, image channels, H, W); batch: the number of the batch, for `noise`."""
+        for noise in self.noises:
+            noise.batch = batch
+        logits, auxiliary = self.skeleton(x, drop_probability)
         return (logits, auxiliary) if self.training else logits
 
 
-def count_parameters(network: Network) -> int:
-    """Without the auxiliary head, as the paper counts."""
-    named = network.named_parameters()
-    return sum(parameter.numel() for name, parameter in named if "auxiliary" not in name)
-
-
-@torch.no_grad()
-def count_multiply_adds(network: Network, image_channels: int, image_size: int) -> int:
-    """Multiply-adds of convolutions and linear layers for one image."""
-    with FlopCounterMode(display=False) as counter:
-        network.eval()(torch.zeros(1, image_channels, image_size, image_size))
-    return counter.get_total_flops() // 2
-
-
 @dataclass(frozen=True)
-class RetrainSettings:
+class RetrainSettings(Settings):
     """How a discrete network is trained. The defaults are the paper's on CIFAR-10 (those of DARTS)."""
 
-    form: str = "cifar"  # or "imagenet"
-    layers: int = 20
-    channels: int = 36
-    epochs: int = 600
-    batch_size: int = 96
-    eval_batch_size: int = 512
-    lr: float = 0.025
-    decay: str = "cosine"  # to zero; or "exponential": times 0.97 after every epoch
-    momentum: float = 0.9
-    weight_decay: float = 3e-4
+    form: Literal["cifar", "imagenet"] = "cifar"
+    layers: Annotated[int, 1, 1000] = 20
+    channels: Annotated[int, 1, 4096] = 36
+    epochs: Number = 600
+    batch_size: Annotated[int, 2, 10**6] = 96
+    eval_batch_size: Annotated[int, 2, 10**6] = 512
+    lr: Factor = 0.025
+    decay: Literal["cosine", "exponential"] = "cosine"  # to zero; exponential: times 0.97 after each epoch
+    momentum: Factor = 0.9
+    weight_decay: Factor = 3e-4
     nesterov: bool = False
-    clip: float = 5.0  # or infinite: never
-    auxiliary: float = 0.4  # weight of the auxiliary loss
-    drop_path: float = 0.2  # reached linearly over the epochs
-    cutout: float = 0.5  # side of the square, as a share of the image's: 16 of 32 pixels
-    label_smoothing: float = 0.0
+    clip: Annotated[float, 0.0, math.inf] = 5.0
+    auxiliary: Factor = 0.4  # weight of the auxiliary loss
+    drop_path: Annotated[float, 0.0, 0.99] = 0.2  # probability, which grows linearly from 0 over the epochs
+    cutout: Annotated[float, 0.0, 1.0] = 0.5  # side of the square, as a share of the image's: 16 of 32 pixels
+    label_smoothing: Annotated[float, 0.0, 1.0] = 0.0
+    amp: bool = False  # as in `SearchSettings`
 
 
-class Retraining(Steps):
-    """Training of a discrete network from scratch, one epoch per `step`. Drop-path draws from the global generator."""
-
-    state = (*Steps.state, "network", "optimizer", "steps")
+class Retraining:
+    """Trains a discrete network from scratch, one epoch per step."""
 
     def __init__(self, network: Network, settings: RetrainSettings, train: Data, test: Data):
-        super().__init__(settings.epochs)
-        self.network, self.settings, self.train, self.test = network, settings, train, test
+        self.network, self.settings, self.train, self.test, self.total = network, settings, train, test, settings.epochs
         self.optimizer = torch.optim.SGD(
             network.parameters(),
             settings.lr,
@@ -1903,47 +1397,73 @@ class Retraining(Steps):
             nesterov=settings.nesterov,
             fused=True,
         )
-        self.steps = 0
 
-    @property
-    def lr(self) -> float:
-        """The learning rate now."""
-        return self.optimizer.param_groups[0]["lr"]
-
-    def _step(self) -> dict[str, Any]:
-        """One epoch. Returns its record: learning rate, accuracies and test errors in percent, losses."""
-        settings = self.settings
-        exponential = settings.decay == "exponential"
-        lr = settings.lr * 0.97**self.done if exponential else cosine(settings.lr, 0.0, self.done, self.total)
+    def step(self, records: Sequence[Record]) -> Record:
+        """Trains for the epoch that follows the records. Returns its record: learning rate, accuracies and test error
+        in percent, losses; in ImageNet form also the top-5 error."""
+        epoch, how = len(records), self.settings
+        lr = how.lr * 0.97**epoch if how.decay == "exponential" else anneal(how.lr, 0.0, epoch, self.total)
         self.optimizer.param_groups[0]["lr"] = lr
-        train = self._epoch(settings.drop_path * self.done / self.total)
-        imagenet = settings.form == "imagenet"
-        size = settings.eval_batch_size
-        test = evaluate(self.network.eval(), self.test, size, top5=imagenet, progress=self.progress)
-        record = {
-            "epoch": self.done + 1,
-            "lr": lr,
-            **named("train", train),
-            **named("test", test),
-            "test_error": 100 - test.accuracy,
-        }
-        return record | ({"test_error_top5": 100 - test.top5} if imagenet else {})
+        train = self.train_epoch(epoch, how.drop_path * epoch / self.total)
+        (test,) = evaluate(self.network.eval(), self.test, how.eval_batch_size)
+        record = {"epoch": epoch + 1, "lr": lr, **train.record("train"), **test.record("test")}
+        record["test_error"] = 100 - test.accuracy
+        return record | ({"test_error_top5": 100 - test.top5} if how.form == "imagenet" else {})
 
-    def _epoch(self, drop_path: float) -> Measurement:
-        settings, meter = self.settings, Meter()
-        self.network.train()
-        statistics = [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]  # running ones
-        for images, labels in self.progress.each(partial(self.train.batches, settings.batch_size, self.done), meter):
-            logits, auxiliary = self.network(images, batch=self.steps, drop_path=drop_path)
-            loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
-            if auxiliary is not None:
-                smoothed = F.cross_entropy(auxiliary, labels, label_smoothing=settings.label_smoothing)
-                loss = loss + settings.auxiliary * smoothed
+    def train_epoch(self, epoch: int, drop_probability: float) -> Measurement:
+        """Trains for one pass over the training images. Returns the measurement on the training batches."""
+        how, meter, network = self.settings, Meter(), self.network.train()
+        statistics = [buffer for buffer in network.buffers() if buffer.is_floating_point()]  # running ones, of norms
+        first = epoch * self.train.count(how.batch_size)
+        for number, (images, labels) in enumerate(self.train.batches(how.batch_size, epoch), first):
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=how.amp):
+                logits, auxiliary = network(images, number, drop_probability)
+                loss = F.cross_entropy(logits, labels, label_smoothing=how.label_smoothing)
+                if auxiliary is not None:
+                    loss += how.auxiliary * F.cross_entropy(auxiliary, labels, label_smoothing=how.label_smoothing)
             self.optimizer.zero_grad()
             loss.backward()
-            average(itertools.chain((parameter.grad for parameter in self.network.parameters()), statistics))
-            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+            average([*(parameter.grad for parameter in network.parameters()), *statistics])
+            nn.utils.clip_grad_norm_(network.parameters(), how.clip)
             self.optimizer.step()
             meter.add(logits, labels)
-            self.steps += 1
         return meter.read()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises an error of some kind if the state does not fit."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+# ==== Several processes ==============================================================================================
+
+# Several processes: each has the whole network and computes on its part of the data. What they compute is averaged or
+# gathered, and what they draw in common has one seed, so their networks stay equal.
+
+
+def count_processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def average(tensors: Iterable[Tensor | None]) -> None:
+    """Replaces the tensors by their means over all processes. A tensor is None in all processes or in none."""
+    tensors = [tensor for tensor in tensors if tensor is not None]
+    if count_processes() == 1 or not tensors:
+        return
+    means = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(means)
+    means /= count_processes()
+    for tensor, mean in zip(tensors, means.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))
+
+
+def gather_lists(values: list) -> list:
+    """Returns the values of all processes, one list after the other."""
+    if count_processes() == 1:
+        return values
+    lists: list[list] = [[] for _ in range(count_processes())]
+    dist.all_gather_object(lists, values)
+    return list(itertools.chain.from_iterable(lists))

@@ -13,8 +13,8 @@ from __future__ import annotations
 import sys
 
 if __name__ == "select":
-    # This file has the name of a module of the standard library and stands before it on the path of the scripts beside
-    # it, so `selectors`, `subprocess` and every DataLoader worker import this file. Hand over the module they mean.
+    # This file has the name of a module of the standard library and comes before it on the path. So `selectors`,
+    # `subprocess` and every DataLoader worker import this file. Hand over the module that they mean.
     from importlib.machinery import PathFinder
     from importlib.util import module_from_spec
     from pathlib import Path
@@ -26,7 +26,7 @@ if __name__ == "select":
 else:
     from argparse import Namespace
     from collections.abc import Sequence
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     import torch
 
@@ -34,7 +34,7 @@ else:
     import runs
     from data import data_folder, dataset_name, load_supernet_data
     from genotypes import SPACES, Arch
-    from ptnas import CRITERIA, Computing, SearchSettings, Selection, SelectionSettings
+    from ptnas import CRITERIA, SearchSettings, Selection, SelectionSettings
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
@@ -42,27 +42,28 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--ckpt", required=True, type=runs.Path, metavar="FILE", help="what train_search.py saved")
     parser.add_argument("--criterion", choices=tuple(CRITERIA), help="perturbation by default")
     parser.add_argument("--metric", choices=("accuracy", "loss"), help="what the criterion compares")
-    parser.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after every round of decisions")
-    parser.add_argument(
-        "--tune", choices=("fixed", "converge"), help="converge: stop tuning once the supernet has converged again"
-    )
+    parser.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after each round of decisions")
+    parser.add_argument("--tune", choices=("fixed", "converge"), help="converge: stop once the supernet has converged")
     parser.add_argument("--benchmark", type=runs.Path, metavar="CSV", help="true accuracies on NAS-Bench-201")
-    runs.add_run_options(parser, save="genotype.json", compiles=False)
+    runs.add_run_options(parser, save="genotype.json")
     return parser.parse_args(argv)
 
 
 def run(argv: Sequence[str] | None) -> None:
     args = parse(argv)
+    if args.save.with_suffix(".pt").resolve() == args.ckpt.resolve():
+        better = args.save.with_stem(f"{args.save.stem}-genotype")
+        raise runs.UserError(f"--save {args.save}: its state would overwrite {args.ckpt}; use --save {better}")
     checkpoint = runs.load_search(args.ckpt)
     trained = checkpoint["settings"]
     dataset = args.dataset or trained["dataset"]
-    preset, values = runs.preset("select", args.preset or trained["preset"], dataset, trained["space"])
-    values = runs.overridden(values, args, "criterion", "metric", "tune_epochs", "tune")
-    how = SelectionSettings(**values, seed=args.seed)
+    preset, standard = runs.get_preset("select", args.preset or trained["preset"], dataset, trained["space"])
+    values = runs.override(standard, args, "criterion", "metric", "tune_epochs", "tune")
+    how = SelectionSettings.of(values | {"seed": args.seed})
     if how.criterion == "magnitude" and trained["alpha"] == "fixed":
-        raise runs.UserError("--criterion magnitude ranks by α, which the search of this supernet kept at 0")
+        raise runs.UserError("--criterion magnitude ranks by α, and the search of this supernet kept α at 0")
     if args.benchmark and trained["space"] != "nb201":
-        raise runs.UserError(f"--benchmark belongs to the space nb201, and {args.ckpt} is of {trained['space']}")
+        raise runs.UserError(f"--benchmark is for the space nb201, and {args.ckpt} is of {trained['space']}")
     benchmark = runs.load_benchmark(args.benchmark) if args.benchmark else {}
     settings = {
         "space": trained["space"],
@@ -70,101 +71,90 @@ def run(argv: Sequence[str] | None) -> None:
         "data": data_folder(args.data) or trained["data"],
         "preset": preset,
         "supernet": runs.fingerprint(args.ckpt),
+        "amp": args.amp,
         **asdict(how),
     }
-    if args.save.with_suffix(".pt").resolve() == args.ckpt.resolve():
-        raise runs.UserError(f"--save {args.save}: its state would take the place of {args.ckpt}")
     device = runs.set_up(args)
-    with runs.Run(args.save, "selection", settings, args.resume, args.checkpoint_minutes) as result:
+    with runs.Run(args.save, "selection", settings, args.resume) as result:
         if not result.finished:
+            where = f"{args.ckpt}, {settings['dataset']}, preset {preset}, seed {args.seed}, on {device}"
+            runs.announce(f"selection from {where}", standard, values, args.save)
+            runs.warn_if_long(device, preset)
             select(result, checkpoint, how, benchmark, args, device)
-    if not runs.speaks():  # nor reads what the first process has written
-        return
-    architecture, found = runs.load_genotype(args.save)
-    if not found.keys() >= {"supernet_accuracy", "valid_accuracy"}:
-        raise runs.UserError(f"{args.save} is not what was written; where it is missing, --resume writes it again")
-    if benchmark:
-        found["test_error"] = benchmark[str(architecture)]
-        runs.write_json(args.save, found)
-    print(
-        f"genotype {args.save}: validation accuracy {found['valid_accuracy']:.2f}%, "
-        f"before the selection {found['supernet_accuracy']:.2f}%{true_error(benchmark, architecture)}: {architecture}"
-    )
-
-
-def true_error(benchmark: dict[str, dict[str, float]], architecture: runs.Architecture) -> str:
-    """In words, if there is a benchmark."""
-    errors = benchmark.get(str(architecture), {})
-    return ", true test error " + ", ".join(f"{e:.2f}% on {name}" for name, e in errors.items()) if errors else ""
+    if runs.speaks():
+        report(args, benchmark)
 
 
 def select(
     result: runs.Run, checkpoint: dict, how: SelectionSettings, benchmark: dict, args: Namespace, device: torch.device
 ) -> None:
-    """Take what is left of the selection and write the genotype."""
+    """Takes the rounds that are left and writes the genotype."""
     trained, settings = checkpoint["settings"], result.settings
     where = {name: settings[name] for name in ("dataset", "data")}
     data = load_supernet_data(checkpoint, args.ckpt, trained | where, device, args.workers)
-    search, space = SearchSettings.of(trained), SPACES[trained["space"]]
-    supernet = search.supernet(space, len(data.classes), data.channels).to(device)
-    runs.load_state(supernet, checkpoint["state"]["bilevel"]["supernet"], args.ckpt)
-    computing = runs.computing(args, device)
-    supernet.skeleton.computing = Computing(**computing)
-    train, valid = data.halves(trained["seed"])
-    trained_for = checkpoint["records"][-1]["epoch"]
-    selection = Selection(supernet, search, how, train, valid, trained_for)
-    selection.decisions += checkpoint["state"].get("decisions") or []  # of SGAS
-
-    runs.announce(settings | {"image_size": data.image_size, **runs.place(device), **computing})
-    trained_on = selection.total * how.tune_epochs * search.passes * len(train)
-    masks = sum(len(space.candidates(kind, edge)) for kind in space.cell_types for edge in supernet.undecided(kind))
-    runs.warn_if_long(
-        device, settings["preset"], lambda: runs.seconds_needed(supernet, data, trained_on, masks * len(valid))
-    )
+    with runs.blame(args.ckpt, "holds no supernet"):
+        search, space = replace(SearchSettings.of(trained), amp=args.amp), SPACES[trained["space"]]
+        supernet = search.build_supernet(space, len(data.classes), data.channels, args.low_memory).to(device)
+        supernet.load_state_dict(checkpoint["state"]["supernet"])
+        selection = Selection(supernet, search, how, *data.halve(trained["seed"]), checkpoint["records"][-1]["epoch"])
+        sgas_decisions = [made for record in checkpoint["records"] for made in record.get("decisions", ())]
     title = f"{space.name}, {how.criterion}" + (f" by {how.metric}" if how.criterion != "magnitude" else "")
     if not selection.total:
-        runs.note(f"note: all edges of {args.ckpt} were decided during the search; none is left to select")
+        runs.note(f"note: the search decided all edges of {args.ckpt}; none is left to select")
         title = f"{space.name}, SGAS by {search.sgas}"
 
     def complete(records: list[dict]) -> None:
         found = supernet.genotype()
         written = {"arch": str(found)} if isinstance(found, Arch) else {"genotype": found.to_json(), "text": str(found)}
-        runs.write_json(
-            args.save,
-            {
-                "schema": runs.SCHEMA,
-                **settings,
-                "image_size": data.image_size,
-                "channels": data.channels,
-                "search": trained,
-                "computing": runs.place(device) | computing,
-                "supernet_accuracy": checkpoint["records"][-1]["valid_accuracy"],
-                "valid_accuracy": records[-1]["valid_accuracy"] if records else selection.measure().accuracy,
-                "seconds": {
-                    name: round(sum(record["seconds"] for record in of), 3)
-                    for name, of in (("search", checkpoint["records"]), ("selection", records))
-                },
-                **written,
-                "decisions": selection.decisions,
-            },
-        )
+        seconds = {"search": checkpoint["records"], "selection": records}
+        content = {
+            "schema": runs.SCHEMA,
+            **settings,
+            "image_size": data.image_size,
+            "channels": data.channels,
+            "search": trained,
+            "computing": runs.describe_machine(device),
+            "supernet_accuracy": checkpoint["records"][-1]["valid_accuracy"],
+            "valid_accuracy": records[-1]["valid_accuracy"] if records else selection.judge.measure()[0].accuracy,
+            "seconds": {name: round(sum(record["seconds"] for record in own), 3) for name, own in seconds.items()},
+            **written,
+            "decisions": sgas_decisions + [made for record in records for made in record["decisions"]],
+        }
+        runs.write_json(args.save, content)
 
     def draw(figure: runs.Figure, records: list[dict]) -> None:
         found = supernet.genotype() if result.finished else None
-        plots.draw_selection(figure, records, title + true_error(benchmark, found).replace(", ", "\n", 1), found)
+        truth = describe_true_error(benchmark, found).replace(", ", "\n", 1)
+        plots.draw_selection(figure, records, title + truth, found)
 
     result.loop(
         selection,
         "round",
         show=lambda record: f"validation accuracy {record['valid_accuracy']:.2f}%",
         draw=draw,
-        extra={"images": [len(data.train), len(data.test)], "computing": runs.place(device) | computing},
+        extra={"images": data.describe()["images"], "computing": runs.describe_machine(device)},
         complete=complete,
     )
 
 
+def report(args: Namespace, benchmark: dict[str, dict[str, float]]) -> None:
+    """Prints the result, and adds the true error to its file if there is a benchmark."""
+    architecture, found = runs.load_genotype(args.save)
+    with runs.blame(args.save, "is not what was written; delete it, and --resume writes it again"):
+        after, before = found["valid_accuracy"], found["supernet_accuracy"]
+        accuracies = f"validation accuracy {after:.2f}%, before the selection {before:.2f}%"
+    if benchmark:
+        runs.write_json(args.save, found | {"test_error": benchmark[str(architecture)]})
+    print(f"genotype {args.save}: {accuracies}{describe_true_error(benchmark, architecture)}: {architecture}")
+
+
+def describe_true_error(benchmark: dict[str, dict[str, float]], architecture: runs.Architecture | None) -> str:
+    errors = benchmark.get(str(architecture), {})
+    return ", true test error " + ", ".join(f"{e:.2f}% on {name}" for name, e in errors.items()) if errors else ""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    return runs.command("select.py", run, argv)
+    return runs.run_command("select.py", run, argv)
 
 
 if __name__ == "__main__":
