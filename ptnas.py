@@ -42,29 +42,28 @@ from genotypes import OPERATIONS, Arch, DiscreteCell, Genotype, Space, is_convol
 
 Norm = Callable[[int], nn.Module]  # channels -> norm
 Batch = tuple[Tensor, Tensor]  # images (N, C, H, W), labels (N,)
+Weights = dict[str, Tensor]  # θ per cell type: (edges, operations), rows sum to 1
 Record = dict[str, Any]  # what a step reports, in plain values
 
 
 class Data(Protocol):
     """One split of a data set, as `data.Images` implements it.
 
-    With several processes each trains on its part of every batch and evaluates its own whole batches: numbers rank,
-    rank + processes, ... . No batch holds a single image, because norms need more.
+    len: images; count: batches of at most about `size`; batches: shuffled and augmented, the same ones for the same
+    epoch; clean: unchanged, always in the same order. No batch holds a single image, because norms need more. With
+    several processes, `share` is (rank, processes): each trains on its part of every batch and evaluates whole batches,
+    those with the numbers rank, rank + processes, ... .
     """
 
-    share: tuple[int, int]  # (rank, number of processes)
+    share: tuple[int, int]
 
-    def __len__(self) -> int:
-        """Returns the number of images, over all processes."""
+    def __len__(self) -> int: ...
 
-    def count(self, size: int) -> int:
-        """Returns the number of batches of at most about `size` images, over all processes."""
+    def count(self, size: int) -> int: ...
 
-    def batches(self, size: int, epoch: int) -> Iterator[Batch]:
-        """Yields shuffled, augmented batches: the same ones for the same epoch."""
+    def batches(self, size: int, epoch: int) -> Iterator[Batch]: ...
 
-    def clean(self, size: int) -> Iterator[Batch]:
-        """Yields unchanged batches, always in the same order."""
+    def clean(self, size: int) -> Iterator[Batch]: ...
 
 
 # ==== Operations (Liu et al., 2019; Dong & Yang, 2020; A.1.1, A.2) ===================================================
@@ -145,7 +144,7 @@ def relu_conv_norm(c_in: int, c_out: int, norm: Norm, kernel: int = 1, stride: i
     return nn.Sequential(nn.ReLU(), conv, norm(c_out))
 
 
-def _depthwise_separable(channels: int, kernel: int, stride: int, dilation: int, norm: Norm) -> list[nn.Module]:
+def _separable(channels: int, kernel: int, stride: int, dilation: int, norm: Norm) -> list[nn.Module]:
     padding = dilation * (kernel // 2)
     return [
         nn.ReLU(),
@@ -156,41 +155,34 @@ def _depthwise_separable(channels: int, kernel: int, stride: int, dilation: int,
 
 
 def _sep_conv(kernel: int, channels: int, stride: int, norm: Norm) -> nn.Module:
-    first = _depthwise_separable(channels, kernel, stride, 1, norm)
-    return nn.Sequential(*first, *_depthwise_separable(channels, kernel, 1, 1, norm))
+    first, second = (_separable(channels, kernel, each, 1, norm) for each in (stride, 1))
+    return nn.Sequential(*first, *second)
 
 
 def _dil_conv(kernel: int, channels: int, stride: int, norm: Norm) -> nn.Module:
-    return nn.Sequential(*_depthwise_separable(channels, kernel, stride, 2, norm))
+    return nn.Sequential(*_separable(channels, kernel, stride, 2, norm))
 
 
 def _conv_7x1_1x7(channels: int, stride: int, norm: Norm) -> nn.Module:
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(channels, channels, (1, 7), (1, stride), (0, 3), bias=False),
-        nn.Conv2d(channels, channels, (7, 1), (stride, 1), (3, 0), bias=False),
-        norm(channels),
-    )
-
-
-def _skip_connect(channels: int, stride: int, norm: Norm) -> nn.Module:
-    return nn.Identity() if stride == 1 else factorized_reduce(channels, channels, norm)
+    first = nn.Conv2d(channels, channels, (1, 7), (1, stride), (0, 3), bias=False)
+    second = nn.Conv2d(channels, channels, (7, 1), (stride, 1), (3, 0), bias=False)
+    return nn.Sequential(nn.ReLU(), first, second, norm(channels))
 
 
 _BUILDERS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
-    "none": lambda channels, stride, norm: Zero(stride),
-    "skip_connect": _skip_connect,
-    "noise": lambda channels, stride, norm: Noise(stride),
-    "max_pool_3x3": lambda channels, stride, norm: nn.MaxPool2d(3, stride, 1),
-    "avg_pool_3x3": lambda channels, stride, norm: nn.AvgPool2d(3, stride, 1, count_include_pad=False),
+    "none": lambda c, stride, norm: Zero(stride),
+    "skip_connect": lambda c, stride, norm: nn.Identity() if stride == 1 else factorized_reduce(c, c, norm),
+    "noise": lambda c, stride, norm: Noise(stride),
+    "max_pool_3x3": lambda c, stride, norm: nn.MaxPool2d(3, stride, 1),
+    "avg_pool_3x3": lambda c, stride, norm: nn.AvgPool2d(3, stride, 1, count_include_pad=False),
     "sep_conv_3x3": partial(_sep_conv, 3),
     "sep_conv_5x5": partial(_sep_conv, 5),
     "sep_conv_7x7": partial(_sep_conv, 7),
     "dil_conv_3x3": partial(_dil_conv, 3),
     "dil_conv_5x5": partial(_dil_conv, 5),
     "conv_7x1_1x7": _conv_7x1_1x7,
-    "nor_conv_1x1": lambda channels, stride, norm: relu_conv_norm(channels, channels, norm, 1, stride),
-    "nor_conv_3x3": lambda channels, stride, norm: relu_conv_norm(channels, channels, norm, 3, stride),
+    "nor_conv_1x1": lambda c, stride, norm: relu_conv_norm(c, c, norm, 1, stride),
+    "nor_conv_3x3": lambda c, stride, norm: relu_conv_norm(c, c, norm, 3, stride),
 }
 assert set(_BUILDERS) == set(OPERATIONS)
 
@@ -219,6 +211,9 @@ class Candidate(NamedTuple):
     cell_type: str
     edge: int
     operation: int | None
+
+
+Masks = Sequence[Candidate | None]  # None: nothing is masked
 
 
 class MixedOp(nn.Module):
@@ -282,9 +277,7 @@ class SearchCell(nn.Module):
     "Training Deep Nets with Sublinear Memory Cost"). No bit of the result changes.
     """
 
-    def __init__(
-        self, space: Space, low_memory: bool, cell_type: str, channels: int, preprocess: Sequence[nn.Module]
-    ):  # fmt: skip
+    def __init__(self, space: Space, low_memory: bool, cell_type: str, channels: int, preprocess: list[nn.Module]):
         super().__init__()
         self.space, self.low_memory, self.cell_type = space, low_memory, cell_type
         self.c_out = len(space.concat) * channels
@@ -296,10 +289,8 @@ class SearchCell(nn.Module):
             self.edges.append(MixedOp(names, channels, stride, space.family == "darts", starts))
         self.shared = [module for module in self.modules() if isinstance(module, Shared)]
 
-    def forward(
-        self, inputs: Sequence[Tensor], weights: dict[str, Tensor], presence: dict[str, list[Presence]]
-    ) -> Tensor:
-        """inputs: outputs of the earlier cells; weights: softmax(α) per cell type, (edges, operations)."""
+    def forward(self, inputs: Sequence[Tensor], weights: Weights, presence: dict[str, list[Presence]]) -> Tensor:
+        """inputs: outputs of the earlier cells."""
         context = inputs, weights[self.cell_type], presence[self.cell_type]
         if self.low_memory and torch.is_grad_enabled():
             return checkpoint(self.compute, *context, use_reentrant=False, preserve_rng_state=False)
@@ -351,11 +342,11 @@ class Supernet(nn.Module):
         self.skeleton = skeleton(build, norm, supernet_norm, layers, channels, classes, image_channels)
         self.noises = number_noises(self)
 
-    def weights(self) -> dict[str, Tensor]:
-        """Returns θ = softmax(α) per cell type, (edges, operations); rows sum to 1."""
+    def weights(self) -> Weights:
+        """Returns θ = softmax(α)."""
         return {cell_type: F.softmax(alpha, dim=-1) for cell_type, alpha in self.alpha.items()}
 
-    def forward(self, x: Tensor, batch: int = 0, weights: dict[str, Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, batch: int = 0, weights: Weights | None = None) -> Tensor:
         """x: (N, image channels, H, W), H and W at least 8 -> logits (N, classes). batch: the number of the batch, for
         `noise`. weights: used in place of softmax(α)."""
         for noise in self.noises:
@@ -479,9 +470,7 @@ class Meter:
 
 
 @torch.no_grad()
-def evaluate(
-    model: nn.Module, data: Data, batch_size: int, masks: Sequence[Candidate | None] = (None,), passes: int = 1
-) -> list[Measurement]:
+def evaluate(model: Any, data: Data, batch_size: int, masks: Masks = (None,), passes: int = 1) -> list[Measurement]:
     """Measures a model under each of the masks: the ACC\\o of Algorithm 1. Under None nothing is masked.
 
     All masks see the same clean images in the same batches, so that they are compared in pairs. With several passes
@@ -578,12 +567,9 @@ class Bilevel:
         self.supernet, self.settings, self.lr, self.noise_scale = supernet, settings, lr, noise_scale
         self.batch_size, self.number = settings.batch_size, 0  # number: that of the batch
         self.w, self.alpha = supernet.weight_parameters(), supernet.alpha_parameters()
-        self.w_optimizer = torch.optim.SGD(
-            self.w, lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
-        )
-        self.alpha_optimizer = torch.optim.Adam(
-            self.alpha, settings.alpha_lr, betas=(0.5, 0.999), weight_decay=settings.alpha_weight_decay, fused=True
-        )
+        self.w_optimizer = torch.optim.SGD(self.w, lr, settings.momentum, 0, settings.weight_decay, fused=True)
+        decay = settings.alpha_weight_decay
+        self.alpha_optimizer = torch.optim.Adam(self.alpha, settings.alpha_lr, (0.5, 0.999), 1e-8, decay, fused=True)
 
     def train_epoch(self, train: Data, valid: Data, epoch: int) -> Measurement:
         """Trains α and w for one pass over the training half. Returns the measurement on the training batches."""
@@ -655,7 +641,7 @@ class Bilevel:
             behind = self._differentiate(train, self.alpha)
         return [d - self.lr * (a - b) / (2 * epsilon) for d, a, b in zip(direct, ahead, behind, strict=True)]
 
-    def _compute_loss(self, batch: Batch, weights: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    def _compute_loss(self, batch: Batch, weights: Weights | None = None) -> tuple[Tensor, Tensor]:
         with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=self.settings.amp):
             logits = self.supernet(batch[0], batch=self.number, weights=weights)
             return logits, F.cross_entropy(logits, batch[1])
@@ -914,9 +900,7 @@ class Judge:
         self.supernet, self.search, self.settings, self.train, self.valid = supernet, search, settings, train, valid
         self.trained, self.noise_scale = trained, noise_scale
 
-    def measure(
-        self, masks: Sequence[Candidate | None] = (None,), supernet: Supernet | None = None
-    ) -> list[Measurement]:
+    def measure(self, masks: Masks = (None,), supernet: Supernet | None = None) -> list[Measurement]:
         """Measures the supernet, or a copy of it, on the validation images under each of the masks."""
         passes = self.settings.noise_passes if self.supernet.noises else 1
         return evaluate(supernet or self.supernet, self.valid, self.search.eval_batch_size, masks, passes)
@@ -1050,14 +1034,13 @@ def plan_rounds(supernet: Supernet, seed: int) -> list[tuple[str, list[tuple[str
 
 
 @torch.no_grad()
-def distort(weights: dict[str, Tensor], noise: str, scale: float) -> dict[str, Tensor]:
+def distort(weights: Weights, noise: str, scale: float) -> Weights:
     """Distorts softmax(α) while w is trained: the regulariser of SDARTS-RS (A.1.2).
 
     θ' = clip(θ + δ, 0, 1), each row divided by its sum;  δ ~ N(0, scale²) or δ ~ U(-scale, scale)
 
-    weights: θ per cell type, (edges, operations), rows sum to 1. The paper speaks of noise on α; its release and that
-    of SDARTS add it to softmax(α), as is done here, and draw it uniformly; the text says Gaussian. A row that is
-    clipped to zero becomes one-hot where it was largest. Draws from torch's global generator.
+    It is θ that is distorted, as in both releases, though the paper says α. They draw it uniformly, the text says
+    Gaussian. A row that is clipped to zero becomes one-hot where it was largest. Draws from torch's global generator.
     """
     distorted = {}
     for cell_type, rows in weights.items():
@@ -1145,19 +1128,16 @@ def score_edges(supernet: Supernet, cell_type: str) -> list[Score]:
         entropy = -sum(weight / importance * math.log(weight / importance) for weight in weights if weight > 0)
         importances.append(importance)
         certainties.append(1 - entropy / math.log(len(weights)) if len(weights) > 1 else 1.0)
-    products = [a * b for a, b in zip(_scale(importances), _scale(certainties), strict=True)]
+    scaled = []
+    for values in (importances, certainties):
+        least, spread = min(values), max(values) - min(values)
+        scaled.append(
+            [(value - least) / spread if spread > 1e-9 else 1.0 for value in values]
+        )  # equal but for rounding
     return [
-        Score((product,), {"score": product, "importance": importance, "certainty": certainty})
-        for product, importance, certainty in zip(products, importances, certainties, strict=True)
+        Score((i * c,), {"score": i * c, "importance": importance, "certainty": certainty})
+        for i, c, importance, certainty in zip(*scaled, importances, certainties, strict=True)
     ]
-
-
-def _scale(values: Sequence[float]) -> list[float]:
-    """Returns (value - min) / (max - min); ones if all values are equal, but for rounding."""
-    least, most = min(values), max(values)
-    if most - least < 1e-9:
-        return [1.0] * len(values)
-    return [(value - least) / (most - least) for value in values]
 
 
 # ==== Skeletons: where the cells stand ==============================================================================
@@ -1165,7 +1145,7 @@ def _scale(values: Sequence[float]) -> list[float]:
 # The cells stand in a skeleton, the same for the supernet and for the discrete network. The two differ in their norms,
 # in the cells that `build(cell type, channels, preprocessing modules)` makes, and in `context`, what each cell is given
 # beside its inputs.
-BuildCell = Callable[[str, int, Sequence[nn.Module]], nn.Module]
+BuildCell = Callable[[str, int, list[nn.Module]], nn.Module]
 
 
 class DartsSkeleton(nn.Module):
@@ -1274,7 +1254,7 @@ class ResidualBlock(nn.Module):
 class Cell(nn.Module):
     """A cell of the discrete network. A node sums the operations that feed it."""
 
-    def __init__(self, cells: dict[str, DiscreteCell], cell_type: str, channels: int, preprocess: Sequence[nn.Module]):
+    def __init__(self, cells: dict[str, DiscreteCell], cell_type: str, channels: int, preprocess: list[nn.Module]):
         super().__init__()
         cell = cells[cell_type]
         self.concat, self.c_out = cell.concat, len(cell.concat) * channels
@@ -1389,14 +1369,9 @@ class Retraining:
 
     def __init__(self, network: Network, settings: RetrainSettings, train: Data, test: Data):
         self.network, self.settings, self.train, self.test, self.total = network, settings, train, test, settings.epochs
-        self.optimizer = torch.optim.SGD(
-            network.parameters(),
-            settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            nesterov=settings.nesterov,
-            fused=True,
-        )
+        momentum = {"momentum": settings.momentum, "nesterov": settings.nesterov}
+        decay = settings.weight_decay
+        self.optimizer = torch.optim.SGD(network.parameters(), settings.lr, **momentum, weight_decay=decay, fused=True)
 
     def step(self, records: Sequence[Record]) -> Record:
         """Trains for the epoch that follows the records. Returns its record: learning rate, accuracies and test error

@@ -68,8 +68,9 @@ def run(argv: Sequence[str] | None) -> None:
     with runs.Run(args.save, "network", settings, args.resume) as result:
         if not result.finished:
             data = load_run_data(settings, device, args.workers, how.cutout)
-            where = f"{data.image_size}x{data.image_size}, preset {preset}, seed {args.seed}, on {device}"
-            runs.announce(f"training on {settings['dataset']} at {where}", standard, values, args.save)
+            images = f"{len(data.train)} images of {data.image_size}x{data.image_size} from {settings['dataset']}"
+            what = f"training of a network, preset {preset}, seed {args.seed}, on {device}, {images}"
+            runs.announce(what, standard, values, args.save)
             runs.warn_if_long(device, preset)
             train(result, genotype, origin, how, data, device)
     last = result.records[-1]

@@ -58,9 +58,7 @@ class Stopped(KeyboardInterrupt):
     """SIGTERM."""
 
 
-# ============================================================================================================
-# Presets
-# ============================================================================================================
+# ==== Presets =======================================================================================================
 
 DATASETS = ("digits", "cifar10", "cifar100", "svhn", "imagenet16-120", "imagenet")
 
@@ -68,15 +66,20 @@ DATASETS = ("digits", "cifar10", "cifar100", "svhn", "imagenet16-120", "imagenet
 # training images, `image_size` a side in pixels. The search and selection of `digits` were chosen by measuring S2 and
 # S4 on seeds of 100 and above, those of `nb201` by the true errors with fixed α on CIFAR-10 images, seeds 100 to 103.
 # The other laptop presets were only made to take minutes.
+_PLAIN = {"drop_path": 0.0, "cutout": 0.0}
+_IMAGENET = dict(_PLAIN, form="imagenet", lr=0.1, decay="exponential", weight_decay=3e-5, label_smoothing=0.1)
+_NB201 = dict(_PLAIN, channels=16, lr=0.1, nesterov=True, weight_decay=5e-4, clip=math.inf, auxiliary=0.0)
+# VGG and ResNet, for which the paper gives no settings: those of He et al. (2016), but for a cosine learning rate.
+_RESNET = dict(_PLAIN, layers=5, channels=16, lr=0.1, weight_decay=1e-4, auxiliary=0.0)
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "search": {
         "paper": {},
+        "paper nb201": {"layers": 5, "epochs": 100},
         "laptop": {"layers": 3, "channels": 8, "epochs": 12, "lr": 0.1, "alpha_lr": 3e-3, "limit": 2000},
         "laptop digits": {"layers": 3, "epochs": 30, "alpha_lr": 3e-3, "sgas_metric": "loss"},
-        "paper nb201": {"layers": 5, "epochs": 100},
         "laptop nb201": {
-            "layers": 1, "epochs": 20, "lr": 0.05, "alpha_lr": 3e-3, "limit": 5000, "image_size": 16,
-            "sgas_metric": "loss",
+            "layers": 1, "epochs": 20, "lr": 0.05, "alpha_lr": 3e-3, "sgas_metric": "loss", "limit": 5000,
+            "image_size": 16,
         },
         "laptop digits nb201": {"layers": 1, "epochs": 30, "alpha_lr": 3e-3, "sgas_metric": "loss"},
     },
@@ -86,49 +89,23 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "laptop digits": {"metric": "loss", "tune_epochs": 2, "noise_passes": 3},
         "laptop nb201": {"metric": "loss", "tune_epochs": 1},
     },
-    "strength": {  # beside those of `select`; on the edges of S2 that were tried, one epoch ranks operations as six do
-        "paper": {},
-        "laptop": {"tune_epochs": 1},
-    },
-    # VGG and ResNet, for which the paper gives no settings: learning rate, batch size, weight decay and the number of
-    # epochs are those of He et al. (2016), whose steps of the learning rate are a cosine here.
+    # Fig. 1, 2 and 7, beside `select`: on the edges of S2 that were tried, one epoch ranks operations as six do.
+    "strength": {"paper": {}, "laptop": {"tune_epochs": 1}},
     "table1": {
-        "paper": {
-            "layers": 5, "epochs": 164, "batch_size": 128, "lr": 0.1, "channels": 16, "weight_decay": 1e-4,
-            "auxiliary": 0.0, "drop_path": 0.0, "cutout": 0.0,
-        },
-        "laptop": {
-            "layers": 5, "epochs": 20, "batch_size": 64, "lr": 0.1, "channels": 16, "weight_decay": 1e-4,
-            "auxiliary": 0.0, "drop_path": 0.0, "cutout": 0.0,
-        },
+        "paper": {"epochs": 164, "batch_size": 128, **_RESNET}, "laptop": {"epochs": 20, "batch_size": 64, **_RESNET},
     },
     "retrain": {
         "paper": {},
         "paper cifar100 s1-s4": {"layers": 8, "channels": 16},
         "paper svhn s1-s4": {"layers": 8, "channels": 16},
-        "paper imagenet": {
-            "form": "imagenet", "layers": 14, "channels": 48, "epochs": 250, "batch_size": 128, "lr": 0.1,
-            "decay": "exponential", "weight_decay": 3e-5, "drop_path": 0.0, "cutout": 0.0, "label_smoothing": 0.1,
-        },
-        "laptop": {
-            "layers": 5, "channels": 12, "epochs": 10, "lr": 0.1, "drop_path": 0.0, "cutout": 0.0, "limit": 5000,
-        },
-        "laptop digits": {
-            "layers": 5, "channels": 16, "epochs": 30, "batch_size": 64, "lr": 0.1, "drop_path": 0.0, "cutout": 0.0,
-        },
+        "paper imagenet": {"layers": 14, "channels": 48, "epochs": 250, "batch_size": 128, **_IMAGENET},
+        "paper nb201": {"layers": 5, "epochs": 200, "batch_size": 256, **_NB201},
+        "laptop": {"layers": 5, "channels": 12, "epochs": 10, "lr": 0.1, "limit": 5000, **_PLAIN},
+        "laptop digits": {"layers": 5, "channels": 16, "epochs": 30, "batch_size": 64, "lr": 0.1, **_PLAIN},
         "laptop imagenet": {
-            "form": "imagenet", "layers": 5, "channels": 16, "epochs": 10, "batch_size": 64, "lr": 0.1,
-            "decay": "exponential", "weight_decay": 3e-5, "drop_path": 0.0, "cutout": 0.0, "label_smoothing": 0.1,
-            "limit": 10_000, "image_size": 64,
+            "layers": 5, "channels": 16, "epochs": 10, "batch_size": 64, "limit": 10_000, "image_size": 64, **_IMAGENET,
         },
-        "paper nb201": {
-            "layers": 5, "channels": 16, "epochs": 200, "batch_size": 256, "lr": 0.1, "nesterov": True,
-            "weight_decay": 5e-4, "clip": math.inf, "auxiliary": 0.0, "drop_path": 0.0, "cutout": 0.0,
-        },
-        "laptop nb201": {
-            "layers": 1, "channels": 16, "epochs": 10, "batch_size": 64, "lr": 0.1, "nesterov": True,
-            "weight_decay": 5e-4, "clip": math.inf, "auxiliary": 0.0, "drop_path": 0.0, "cutout": 0.0, "limit": 5000,
-        },
+        "laptop nb201": {"layers": 1, "epochs": 10, "batch_size": 64, "limit": 5000, **_NB201},
     },
 }  # fmt: skip
 
@@ -161,9 +138,7 @@ def override(values: dict[str, Any], args: argparse.Namespace, *names: str) -> d
     return values | {name: value for name, value in given.items() if value is not None and value is not False}
 
 
-# ============================================================================================================
-# Command lines
-# ============================================================================================================
+# ==== Command lines =================================================================================================
 
 
 class Parser(argparse.ArgumentParser):
@@ -218,21 +193,14 @@ def add_run_options(parser: argparse.ArgumentParser, save: str, low_memory: bool
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that override the preset of a search or a retraining."""
-    parser.add_argument("--epochs", type=whole(1, 10**6), metavar="N")
-    parser.add_argument("--batch-size", type=whole(2, 10**6), metavar="N", help="over all processes")
-    parser.add_argument("--channels", type=whole(1, 4096), metavar="C", help="channels of the first cells")
-    parser.add_argument("--layers", type=whole(1, 1000), metavar="L", help="cells; on nb201 cells of each stage")
-    parser.add_argument("--image-size", type=whole(8, 4096), metavar="S", help="side of the images in pixels")
-    parser.add_argument("--limit", type=whole(8), metavar="N", help="use N of the training images, at random")
-    parser.add_argument("--lr", type=parse_rate, metavar="X", help="learning rate of the weights")
-
-
-def parse_rate(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < math.inf:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"a number above 0 is needed, not {text!r}")
+    """Adds the options that override the preset of a search or a retraining. The settings check their values."""
+    parser.add_argument("--epochs", type=int, metavar="N")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="over all processes")
+    parser.add_argument("--channels", type=int, metavar="C", help="channels of the first cells")
+    parser.add_argument("--layers", type=int, metavar="L", help="cells; on nb201 cells of each stage")
+    parser.add_argument("--image-size", type=int, metavar="S", help="side of the images in pixels")
+    parser.add_argument("--limit", type=int, metavar="N", help="use N of the training images, at random")
+    parser.add_argument("--lr", type=float, metavar="X", help="learning rate of the weights")
 
 
 def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
@@ -305,9 +273,7 @@ def announce(what: str, preset: dict[str, Any], values: dict[str, Any], save: Pa
         print(textwrap.shorten(line, 100, placeholder=" ..."), flush=True)
 
 
-# ============================================================================================================
-# Device, seeds, processes
-# ============================================================================================================
+# ==== Device, seeds, processes ======================================================================================
 
 
 def set_up(args: argparse.Namespace) -> torch.device:
@@ -445,9 +411,7 @@ def take_turns() -> Iterator[None]:
             dist.barrier()
 
 
-# ============================================================================================================
-# Files
-# ============================================================================================================
+# ==== Files =========================================================================================================
 
 
 def write(path: Path, content: Callable[[Any], None], mode: str = "wb") -> None:
@@ -590,9 +554,7 @@ def find_snapshots(checkpoint: Path) -> dict[int, Path]:
     return dict(sorted((int(match.group(1)), path) for match, path in found if match))
 
 
-# ============================================================================================================
-# The run
-# ============================================================================================================
+# ==== The run =======================================================================================================
 
 
 class Task(Protocol):
@@ -731,7 +693,7 @@ class Run:
             raise UserError(f"{error} in {unit} {number + 1}; {kept}") from None
         self.records.append(record | {"seconds": round(time.monotonic() - began, 3)})
         if speaks():
-            with self.log.open("a") as log:
+            with blame(self.log, "cannot be written"), self.log.open("a") as log:
                 log.write(json.dumps(self.records[-1]) + "\n")
 
     def _save(self, task: Task, extra: dict[str, Any], path: Path | None = None) -> None:
@@ -741,9 +703,7 @@ class Run:
             write(path or self.checkpoint, lambda file: torch.save(content, file))
 
 
-# ============================================================================================================
-# Architectures and benchmark tables from files
-# ============================================================================================================
+# ==== Architectures and benchmark tables from files =================================================================
 
 
 Architecture = Genotype | Arch

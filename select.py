@@ -77,8 +77,8 @@ def run(argv: Sequence[str] | None) -> None:
     device = runs.set_up(args)
     with runs.Run(args.save, "selection", settings, args.resume) as result:
         if not result.finished:
-            where = f"{args.ckpt}, {settings['dataset']}, preset {preset}, seed {args.seed}, on {device}"
-            runs.announce(f"selection from {where}", standard, values, args.save)
+            what = f"selection on {settings['space']}, preset {preset}, seed {args.seed}, on {device}"
+            runs.announce(f"{what}, from {args.ckpt}, images from {settings['dataset']}", standard, values, args.save)
             runs.warn_if_long(device, preset)
             select(result, checkpoint, how, benchmark, args, device)
     if runs.speaks():

@@ -36,7 +36,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument(
         "--sgas", choices=("none", "magnitude", "perturbation"), help="SGAS: decide edges during the search, by this"
     )
-    parser.add_argument("--alpha-lr", type=runs.parse_rate, metavar="X", help="learning rate of α")
+    parser.add_argument("--alpha-lr", type=float, metavar="X", help="learning rate of α")
     parser.add_argument("--keep-every", type=runs.whole(1), metavar="N", help="keep every Nth epoch")
     runs.add_training_options(parser)
     runs.add_run_options(parser, save="supernet.pt")
@@ -64,8 +64,9 @@ def run(argv: Sequence[str] | None) -> None:
     with runs.Run(args.save, "supernet", settings, args.resume) as result:
         if not result.finished:
             data = load_run_data(settings, device, args.workers)
-            where = f"{data.image_size}x{data.image_size}, preset {preset}, seed {args.seed}, on {device}"
-            runs.announce(f"search on {args.space}, {reads.dataset} at {where}", standard, values, args.save)
+            images = f"{len(data.train)} images of {data.image_size}x{data.image_size} from {reads.dataset}"
+            what = f"search on {args.space}, preset {preset}, seed {args.seed}, on {device}, {images}"
+            runs.announce(what, standard, values, args.save)
             runs.warn_if_long(device, preset)
             train(result, search, data, args, device)
     accuracy = result.records[-1]["valid_accuracy"]
