@@ -6,7 +6,6 @@ import contextlib
 import math
 import os
 import pickle
-import re
 import signal
 import struct
 import sys
@@ -370,53 +369,21 @@ def _imagenet16_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Reads containers, numbers, text and numpy arrays of numbers, and refuses all else.
-
-    What a pickle calls to rebuild an array is answered by the two classes below, never by numpy's own functions, which
-    take raw pointers and can be written to.
-    """
+    """Reads containers, numbers, text and numpy arrays of numbers; refuses everything else. numpy's own `ndarray` and
+    `dtype` would build arrays from raw pointers; here `ndarray` is just a word, and `dtype` knows only numbers."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
-            return lambda text, encoding: text.encode("latin1")
-        known = {
-            "ndarray": "ndarray",  # only ever handed to `_reconstruct`
-            "dtype": PickledType,
-            "_reconstruct": lambda *_: PickledArray(),
-            "_frombuffer": lambda data, kind, shape, order: PickledArray((1, shape, kind, order == "F", data)),
+        numbers = {code: np.dtype(code) for code in ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")}
+        allowed = {
+            "ndarray": "ndarray",
+            "dtype": lambda code, *_: numbers[code],
+            "_reconstruct": lambda *_: np.empty(0),  # the array's `__setstate__` fills it
+            "_frombuffer": lambda data, kind, shape, order: np.frombuffer(data, kind).reshape(shape, order=order),
+            "encode": str.encode,
         }
-        if module.partition(".")[0] != "numpy" or name not in known:
+        if module.partition(".")[0] not in ("numpy", "_codecs") or name not in allowed:
             raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
-        return known[name]
-
-
-class PickledType:
-    """A type of numbers as a pickle has it: one of i1 ... u8, f8, and its byte order."""
-
-    def __init__(self, name: str, *_: Any):
-        if not isinstance(name, str) or not re.fullmatch("[iuf][1248]", name):
-            raise pickle.UnpicklingError(f"an array of {name!r}, not of numbers")
-        self.type = np.dtype(name)
-
-    def __setstate__(self, state: tuple) -> None:
-        if state[1] in ("<", ">"):
-            self.type = self.type.newbyteorder(state[1])
-
-
-class PickledArray:
-    """An array as a pickle has it: version, shape, type, whether in Fortran order, and the bytes."""
-
-    def __init__(self, state: tuple | None = None):
-        if state:
-            self.__setstate__(state)
-
-    def __setstate__(self, state: tuple) -> None:
-        _, shape, kind, fortran, data = state
-        data = data.encode("latin1") if isinstance(data, str) else data
-        self.array = np.frombuffer(data, kind.type).reshape(shape, order="F" if fortran else "C")
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self.array
+        return allowed[name]
 
 
 class ImagesByClass(datasets.ImageFolder):

@@ -61,12 +61,12 @@ def test_what_is_drawn_depends_on_seed_and_epoch_alone():
 
 def test_digits_are_split_into_halves_that_share_nothing():
     data = load_data("digits", None, CPU, seed=0)
-    train, valid = data.halves(seed=0)
+    train, valid = data.halve(seed=0)
     assert (len(train), len(valid), len(data.test)) == (718, 719, 360)
     assert not set(train.indices.tolist()) & set(valid.indices.tolist())
     assert data.classes == tuple("0123456789")
     assert (data.channels, data.image_size) == (1, 8)
-    other, _ = data.halves(seed=1)
+    other, _ = data.halve(seed=1)
     assert set(train.indices.tolist()) != set(other.indices.tolist())
     images = torch.cat([images for images, _ in data.train.clean(500)])
     assert images.mean().item() == pytest.approx(0, abs=1e-4)
@@ -128,7 +128,7 @@ def test_only_training_images_are_varied():
     data = load_data("digits", None, CPU, seed=0, cutout=0.5)
     assert (data.train.pad, data.train.flip, data.train.cutout) == (1, False, 4)
     assert (data.test.pad, data.test.flip, data.test.cutout) == (0, False, 0)
-    train, valid = data.halves(0)
+    train, valid = data.halve(0)
     assert train.pad == valid.pad == 1, "the validation half is varied in the search too"
 
 
@@ -222,29 +222,28 @@ def test_imagenet16_120_says_where_it_should_be_and_what_is_wrong(tmp_path):
         load_data("imagenet16-120", str(tmp_path / "whole"), CPU, seed=0)
 
 
-def test_a_batch_of_imagenet16_with_a_payload_is_not_executed(tmp_path):
-    class Payload:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "mark"), "w"))
+class Payload:
+    """Opens a file when it is unpickled."""
 
-    class Pointers:
-        """An array of objects that lie where its bytes say."""
+    def __reduce__(self):
+        return (open, ("mark", "w"))
 
-        def __reduce__(self):
-            return (np.ndarray, ((1,), "O", b"AAAAAAAA"))
 
-    objects = np.array([None])
-    forged = [Payload, Pointers, lambda: objects]
-    for number, make in enumerate(forged):
-        write_imagenet16(tmp_path / f"within{number}", lambda batch, make=make: {**batch, "mean": make()})
-        with pytest.raises(UserError, match="no batch of images"):
-            load_data("imagenet16-120", str(tmp_path / f"within{number}"), CPU, seed=0)
-    for number, change in enumerate((lambda batch: Payload(), lambda batch: {**batch, "mean": Payload()})):
-        write_imagenet16(tmp_path / str(number), change)
-        (tmp_path / "mark").unlink(missing_ok=True)
-        with pytest.raises(UserError, match="is not part of an array"):
-            load_data("imagenet16-120", str(tmp_path / str(number)), CPU, seed=0)
-        assert not (tmp_path / "mark").exists()
+class Pointers:
+    """Becomes an array of objects that lie where its bytes say."""
+
+    def __reduce__(self):
+        return (np.ndarray, ((1,), "O", b"AAAAAAAA"))
+
+
+@pytest.mark.parametrize("forged", [Payload(), Pointers(), np.array([None]), np.dtype("O"), print])
+@pytest.mark.parametrize("place", ["whole", "within"])
+def test_a_pickle_runs_no_code_and_makes_no_objects(tmp_path, monkeypatch, forged, place):
+    monkeypatch.chdir(tmp_path)
+    write_imagenet16(tmp_path / "ImageNet16", lambda batch: forged if place == "whole" else {**batch, "mean": forged})
+    with pytest.raises(UserError, match="train_data_batch_1"):
+        load_data("imagenet16-120", str(tmp_path), CPU, seed=0)
+    assert not (tmp_path / "mark").exists()
 
 
 def test_a_data_set_that_cannot_be_downloaded_is_an_error_of_the_user(tmp_path, monkeypatch):
@@ -495,7 +494,7 @@ def test_an_unknown_data_set_lists_the_known_ones():
 
 
 def test_cutout_is_half_of_the_image_in_the_papers_setting():
-    assert runs.preset("retrain", "paper", "cifar10")[1].get("cutout", 0.5) * 32 == 16
+    assert runs.get_preset("retrain", "paper", "cifar10")[1].get("cutout", 0.5) * 32 == 16
 
 
 # ------------------------------------------------------------------------- real images, where somebody points to them
