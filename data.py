@@ -1,4 +1,11 @@
-"""Data sets as tensors on the device, and their augmentation, a batch at a time."""
+"""Data sets as tensors on the device, and their augmentation, a batch at a time.
+
+A data set is read once and lies on the device as one uint8 tensor. Crops, flips and cutout happen there, on a whole
+batch at once. Image files that do not fit on the device stay files, which worker processes decode for each batch.
+
+In the order to read: `Images`, one split, yields batches; the augmentation; `load_data` builds the splits; then what
+lies on disk, data sets with a name and folders of images. All draws depend on the seed and the epoch alone.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +20,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -22,181 +29,84 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 from tqdm import tqdm
 
 from runs import DATASETS, UserError, get_share, mix, speaks, take_turns
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # twice as large is an error
-FITS = 4 << 30  # bytes of images that are held on the device as one tensor
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # an image twice as large is an error
 
-
-class ImageFiles(Dataset):
-    """Image files, decoded to uint8 tensors (C, S, S). A key is (index, epoch): with epoch None an image is only fitted
-    to its size, else it is transformed at random, seeded by the epoch and the index whichever process does it."""
-
-    def __init__(self, paths: Sequence[str], mode: str, fit: v2.Transform, vary: v2.Transform | None, seed: int):
-        self.paths, self.mode, self.fit, self.vary, self.seed = paths, mode, fit, vary, seed
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, key: tuple[int, int | None]) -> Tensor:
-        index, epoch = key
-        image = decode(self.paths[index], self.mode)
-        if epoch is None or self.vary is None:
-            return v2.functional.pil_to_tensor(self.fit(image))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(self.seed, epoch, index))
-            return v2.functional.pil_to_tensor(self.vary(image))
-
-
-def decode(path: str, mode: str | None) -> Image.Image:
-    """The image in a file, in this mode, or only its header if the mode is None. Raises UserError."""
-    try:
-        if not Path(path).is_file():
-            raise OSError("it is no file")
-        with Image.open(path) as file:
-            if mode is None:
-                return file
-            image = file
-            if file.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
-                image = file.convert("I").point(lambda value: value / 256).convert("L")
-            return trimmed(image.convert(mode))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read the image {path}: {error}") from None
-
-
-def trimmed(image: Image.Image, ratio: int = 16) -> Image.Image:
-    """The middle of an image with one side many times as long as the other, which is resized by its shorter one."""
-    width, height = image.size
-    short = ratio * min(width, height)
-    left, top = (max(0, (side - short) // 2) for side in (width, height))
-    return image.crop((left, top, left + min(width, short), top + min(height, short))) if left or top else image
+# ==== Splits and their batches ======================================================================================
 
 
 @dataclass(frozen=True)
 class Images:
-    """A split of a data set, as `ptnas.Data` describes it.
+    """One split of a data set, as `ptnas.Data` describes it. A batch has images, float (N, C, S, S), with mean 0 and
+    variance 1 per channel over the training images, and labels, (N,)."""
 
-    source: uint8 (all images, C, S, S) on the device, or files that do not fit there and are read by workers; labels:
-    (all images,) on the device; indices: which images belong to the split. Batches are floats with mean 0 and
-    variance 1 per channel over the training images. share: which of how many processes this is.
-    """
-
-    source: Tensor | ImageFiles
-    labels: Tensor
-    indices: Tensor
-    mean: Tensor  # (C, 1, 1), of pixel values from 0 to 255, as is the deviation
-    deviation: Tensor
+    source: Tensor | ImageFiles  # uint8 (images, C, S, S): a tensor on the device, or files that do not fit there
+    labels: Tensor  # (images,), on the device
+    indices: Tensor  # the images of `source` that belong to this split
+    mean: Tensor  # (C, 1, 1), of pixel values from 0 to 255
+    deviation: Tensor  # (C, 1, 1), likewise
     pad: int = 0  # pixels on every side before a random crop
     flip: bool = False
     cutout: int = 0  # side of the square in pixels
-    workers: int = 0
     seed: int = 0
-    share: tuple[int, int] = (0, 1)
+    share: tuple[int, int] = (0, 1)  # (rank, number of processes)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def count(self, size: int) -> int:
-        """Batches of nearly equal size, at most `size`; but none of a single image, for which one can be larger."""
+        """Returns the number of batches. They have nearly equal sizes, at most `size`, but never 1: norms need two."""
         return max(1, min(math.ceil(len(self) / size), len(self) // 2))
 
     def batches(self, size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields this process's part of each batch, shuffled and augmented. All processes draw the same order, each its
+        own augmentation. Raises UserError if a part has fewer than two images."""
+        rank, processes = self.share
         generator = torch.Generator().manual_seed(mix(self.seed, epoch))
         order = self.indices[torch.randperm(len(self), generator=generator)]
-        rank, processes = self.share
-        if rank:  # the order is that of all processes, what follows is not
+        if rank:
             generator.manual_seed(mix(self.seed, epoch, rank))
-        batches = self._split(order, size)
+        batches = order.tensor_split(self.count(size))
         if processes > 1 and min(map(len, batches)) < 2 * processes:
             raise UserError(f"{processes} processes are too many to share {len(self)} images in batches of {size}")
         for images, labels in self._read([batch.tensor_split(processes)[rank] for batch in batches], epoch):
             images = random_crop(images, self.pad, generator) if self.pad else images
             images = random_flip(images, generator) if self.flip else images
-            images = self._normalised(images)
+            images = self._normalise(images)
             yield random_cutout(images, self.cutout, generator) if self.cutout else images, labels
 
     def clean(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields whole batches without augmentation, always the same: number rank, rank + processes, ... of all."""
         rank, processes = self.share
-        for images, labels in self._read(self._split(self.indices, size)[rank::processes], epoch=None):
-            yield self._normalised(images), labels
+        for images, labels in self._read(self.indices.tensor_split(self.count(size))[rank::processes], epoch=None):
+            yield self._normalise(images), labels
 
     def subset(self, indices: Tensor, seed: int) -> Images:
-        """The split of these among its images."""
+        """Returns a split of some of its images, with a seed of its own. indices: their places in this split."""
         return replace(self, indices=self.indices[indices], seed=seed)
 
-    def _split(self, order: Tensor, size: int) -> tuple[Tensor, ...]:
-        return torch.tensor_split(order, self.count(size))
-
-    def _read(self, parts: Sequence[Tensor], epoch: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read(self, batches: Sequence[Tensor], epoch: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.labels.device
         if isinstance(self.source, Tensor):
-            read = (self.source[sent(part, device)] for part in parts)
+            read = (self.source[to_device(batch, device)] for batch in batches)
         else:
-            read = read_files(self.source, parts, epoch, self.workers, device)
-        bar = tqdm(parts, unit="batch", leave=False, delay=5, disable=not speaks())
-        for part, images in zip(bar, read, strict=True):
-            yield images, self.labels[sent(part, device)]
+            read = self.source.read(batches, epoch, device)
+        bar = tqdm(batches, unit="batch", leave=False, delay=5, disable=not speaks())
+        for batch, images in zip(bar, read, strict=True):
+            yield images, self.labels[to_device(batch, device)]
 
-    def _normalised(self, images: Tensor) -> Tensor:
+    def _normalise(self, images: Tensor) -> Tensor:
         return (images.float() - self.mean) / self.deviation
-
-
-def read_files(
-    files: ImageFiles, parts: Sequence[Tensor], epoch: int | None, workers: int, device: torch.device
-) -> Iterator[Tensor]:
-    """Batches of image files, uint8 (N, C, S, S) on the device, read by `workers` processes."""
-    keys = [[(index, epoch) for index in part.tolist()] for part in parts]
-    # A loader draws a seed for its workers, who do not need it: not from the generator that others draw from.
-    generator, pinned = torch.Generator(), device.type == "cuda"
-    how = {"num_workers": workers, "worker_init_fn": hear_no_signal, "pin_memory": pinned, "generator": generator}
-    loader = DataLoader(files, batch_sampler=keys, **how)
-    return (images.to(device, non_blocking=True) for images in loader)
-
-
-def hear_no_signal(_: int) -> None:
-    """In a worker: those for all processes are for the main one, with which the workers end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def sent(numbers: Tensor, device: torch.device) -> Tensor:
-    """On the device, without waiting for what that still computes."""
-    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
-
-
-def random_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
-    """Pad every side with zeros, cut out the former size at a random place, image by image: (N, C, H, W)."""
-    count, _, height, width = images.shape
-    offsets = sent(torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator), images.device)
-    rows = offsets[0] + torch.arange(height, device=images.device)
-    columns = offsets[1] + torch.arange(width, device=images.device)
-    each = torch.arange(count, device=images.device)[:, None, None]
-    padded = F.pad(images, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
-    return padded[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
-
-
-def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror every second image or so from left to right."""
-    mirrored = sent(torch.randint(0, 2, (len(images), 1, 1, 1), generator=generator), images.device)
-    return torch.where(mirrored.bool(), images.flip(-1), images)
-
-
-def random_cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Set a square around a random pixel to zero, as far as it lies within the image (DeVries & Taylor, 2017)."""
-    count, _, height, width = images.shape
-    centres = sent(torch.rand((2, count, 1), generator=generator), images.device)
-    rows = torch.arange(height, device=images.device) - (centres[0] * height).floor() + side // 2
-    columns = torch.arange(width, device=images.device) - (centres[1] * width).floor() + side // 2
-    inside = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
-    return images * ~inside[:, None]
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set: training and test images, class names, channels and size of the images."""
+    """A data set: training and test images, class names, and the channels and the side in pixels of the images."""
 
     train: Images
     test: Images
@@ -205,165 +115,192 @@ class ImageData:
     image_size: int
 
     def describe(self) -> dict[str, Any]:
-        """Returns what a checkpoint says of the images."""
-        images = [len(self.train), len(self.test)]
-        size = {"channels": self.channels, "image_size": self.image_size}
-        return {"classes": list(self.classes), **size, "images": images}
+        """Returns the facts about the data set that a checkpoint stores."""
+        facts = {"classes": list(self.classes), "channels": self.channels, "image_size": self.image_size}
+        return facts | {"images": [len(self.train), len(self.test)]}
 
     def halve(self, seed: int) -> tuple[Images, Images]:
-        """A random half of the training images to train w on, the other to validate on."""
+        """Splits the training images at random into a half to train w on, and a half to train α on and to validate."""
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(mix(seed, 1)))
         middle = len(order) // 2
         return self.train.subset(order[:middle], mix(seed, 2)), self.train.subset(order[middle:], mix(seed, 3))
 
 
-def data_folder(path: Path | None) -> str | None:
-    """The value of --data as it stands in files."""
-    return str(path.absolute()) if path else None
+def to_device(numbers: Tensor, device: torch.device) -> Tensor:
+    """Copies numbers to the device without waiting for the work in its queue."""
+    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
 
 
-def dataset_name(name: str) -> str:
-    """How a data set is called in files: a folder by its whole path."""
-    return name if name in DATASETS or not Path(name).is_dir() else str(Path(name).absolute())
+# ==== Augmentation of a batch, (N, C, H, W) =========================================================================
 
 
-def load_run_data(
-    settings: dict[str, Any], device: torch.device, workers: int | None, cutout: float = 0.0
-) -> ImageData:
-    """The data set that the settings of a run name."""
-    chosen = {name: settings[name] for name in ("seed", "image_size", "limit")}
-    return load_data(settings["dataset"], settings["data"], device, workers=workers, cutout=cutout, **chosen)
+def random_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
+    """Pads every side with zeros, then cuts a window of the former size out of each image at a random place."""
+    count, _, height, width = images.shape
+    offsets = to_device(torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator), images.device)
+    rows = offsets[0] + torch.arange(height, device=images.device)
+    columns = offsets[1] + torch.arange(width, device=images.device)
+    each = torch.arange(count, device=images.device)[:, None, None]
+    padded = F.pad(images, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
+    return padded[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirrors each image from left to right with probability 1/2."""
+    mirrored = to_device(torch.randint(0, 2, (len(images), 1, 1, 1), generator=generator), images.device)
+    return torch.where(mirrored.bool(), images.flip(-1), images)
+
+
+def random_cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """Sets a square around a random pixel of each image to zero; the border may cut it off (DeVries & Taylor, 2017)."""
+    count, _, height, width = images.shape
+    centres = to_device(torch.rand((2, count, 1), generator=generator), images.device)
+    rows = torch.arange(height, device=images.device) - (centres[0] * height).floor() + side // 2
+    columns = torch.arange(width, device=images.device) - (centres[1] * width).floor() + side // 2
+    inside = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
+    return images * ~inside[:, None]
+
+
+# ==== Loading =======================================================================================================
+
+DEVICE_BYTES = 4 << 30  # a folder of images with more bytes of pixels stays files
+Source: TypeAlias = "Tensor | ImageFiles"  # uint8 images, (N, C, S, S)
+Parts = tuple[list[tuple[Source, Sequence[int]]], Sequence[str]]  # (images, labels) to train and to test; class names
+
+
+def load_data(settings: dict, device: torch.device, workers: int | None = None, cutout: float = 0.0) -> ImageData:
+    """Loads the data set that the settings of a run name.
+
+    settings: `dataset`, a folder of images or one of `DATASETS`, and `seed`; unless they are None or left out, also
+    `data`, the folder that has or gets the named data sets, `image_size`, the side in pixels, and `limit`, the number
+    of training images to draw. workers: processes that read files. cutout: side of the square as a share of the
+    image's. Raises UserError if the data set is unknown, incomplete or damaged.
+    """
+    name, seed, image_size = settings["dataset"], settings["seed"], settings.get("image_size")
+    workers = min(8, os.cpu_count() or 1) if workers is None else workers
+    parts, classes = find_data(name, Path(settings.get("data") or "data"), image_size, seed, workers)
+    sources = [place_on_device(source, image_size, device) for source, _ in parts]
+    labels = [torch.tensor(numbers, device=device) for _, numbers in parts]
+    order = torch.randperm(len(labels[0]), generator=torch.Generator().manual_seed(mix(seed, 0)))
+    indices = [order[: settings.get("limit")].sort().values, torch.arange(len(labels[1]))]
+    if len(indices[0]) < 4 or not len(indices[1]):
+        raise UserError(f"{name} has {len(indices[0])} training and {len(indices[1])} test images: too few")
+    statistics = [value.to(device) for value in measure_pixels(sources[0], indices[0])]
+    splits = zip(sources, labels, indices, strict=True)
+    train, test = (Images(*split, *statistics, share=get_share()) for split in splits)
+    _, channels, size, _ = sources[0].shape
+    # The files of ImageNet are cropped and flipped as they are read.
+    pad, flip = (0, False) if name == "imagenet" else (round(size / 8), name != "digits")
+    train = replace(train, pad=pad, flip=flip, cutout=round(cutout * size), seed=mix(seed, 4))
+    return ImageData(train, test, tuple(classes), channels, size)
 
 
 def load_supernet_data(
-    checkpoint: dict[str, Any], path: Path, settings: dict[str, Any], device: torch.device, workers: int | None = None
+    checkpoint: dict, path: Path, settings: dict, device: torch.device, workers: int | None = None
 ) -> ImageData:
-    """The data set that the settings name, those of the search with another one in them or not, in the image size of
-    this supernet. Raises UserError if it has other classes or channels."""
-    data = load_run_data(settings | {"image_size": checkpoint["image_size"]}, device, workers)
+    """Loads a data set in the image size of a supernet. Raises UserError if it has other classes or channels."""
+    data = load_data(settings | {"image_size": checkpoint["image_size"]}, device, workers)
     if list(data.classes) != checkpoint["classes"] or data.channels != checkpoint["channels"]:
         raise UserError(f"{path} was trained on images of other classes or channels than {settings['dataset']} has")
     return data
 
 
-def load_data(
-    name: str,
-    root: str | None,
-    device: torch.device,
-    *,
-    seed: int,
-    image_size: int | None = None,
-    limit: int | None = None,
-    workers: int | None = None,
-    cutout: float = 0.0,
-) -> ImageData:
-    """Load `digits`, a data set of torchvision, ImageNet, ImageNet16-120 or a folder.
-
-    The side of the images is `image_size`, or else their own; training images are a random `limit` of all. Raises
-    UserError if the name is unknown or there is nothing sound to read.
-    """
-    workers = min(8, os.cpu_count() or 1) if workers is None else workers
-    root = Path(root or "data")
+def find_data(name: str, root: Path, image_size: int | None, seed: int, workers: int) -> Parts:
+    """Returns the images and labels of a data set, files unread, and its classes. Raises UserError."""
     if name == "digits":
-        train, test, classes = _digits()
-    elif name in ("cifar10", "cifar100", "svhn"):
-        train, test, classes = _torchvision(name, root)
-    elif name == "imagenet16-120":
-        train, test, classes = _imagenet16(root)
-    elif name == "imagenet":
-        folder = next((path for path in (root / "imagenet", root) if (path / "train").is_dir()), None)
-        if folder is None:
-            raise UserError(f"imagenet is expected in {root / 'imagenet'}, with folders train/ and val/ in it")
-        train, test, classes = _folder(folder, image_size or 224, seed, imagenet=True)
-    elif Path(name).is_dir():
-        train, test, classes = _folder(Path(name), image_size, seed)
-    else:
-        raise UserError(f"no data set {name!r}: neither a folder nor one of {', '.join(DATASETS)}")
-    if len(classes) < 2:
-        raise UserError(f"{name} has a single class, {classes[0]!r}: there is nothing to tell apart")
-    labels = [torch.tensor(split[1], device=device) for split in (train, test)]
-    sources = [_on_device(split[0], image_size, workers, device) for split in (train, test)]
-    count = len(labels[0])
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(mix(seed, 0)))
-    chosen = order[:limit].sort().values if limit else torch.arange(count)
-    if len(chosen) < 4 or not len(labels[1]):
-        raise UserError(f"{name} has {len(chosen)} training and {len(labels[1])} test images: too few")
-    mean, deviation = _statistics(sources[0], chosen, workers)
-    size, channels = _shape(sources[0])
-    varied = name == "imagenet"  # its files are cropped and flipped as they are read
-    splits = [
-        Images(source, target, indices, mean.to(device), deviation.to(device), workers=workers, share=get_share())
-        for source, target, indices in zip(sources, labels, (chosen, torch.arange(len(labels[1]))), strict=True)
-    ]
-    splits[0] = replace(
-        splits[0],
-        pad=0 if varied else round(size / 8),
-        flip=not varied and name != "digits",
-        cutout=round(cutout * size),
-        seed=mix(seed, 4),
-    )
-    return ImageData(*splits, tuple(classes), channels, size)
+        return read_digits()
+    if name in ("cifar10", "cifar100", "svhn"):
+        return read_torchvision(name, root)
+    if name == "imagenet16-120":
+        return read_imagenet16(root)
+    if name == "imagenet":
+        folder = root if (root / "train").is_dir() else root / "imagenet"
+        return find_images(folder, image_size or 224, seed, workers, imagenet=True)
+    if Path(name).is_dir():
+        return find_images(Path(name), image_size, seed, workers)
+    raise UserError(f"no data set {name!r}: neither a folder nor one of {', '.join(DATASETS)}")
 
 
-Split = tuple[Tensor | ImageFiles, Sequence[int]]  # images and labels
+def place_on_device(source: Source, image_size: int | None, device: torch.device) -> Source:
+    """Returns the images as one tensor on the device. Files that do not fit, or vary as they are read, stay files."""
+    if isinstance(source, Tensor):
+        if image_size and image_size != source.shape[-1]:
+            source = v2.functional.resize(source, [image_size, image_size], antialias=True)
+        return source.to(device)
+    if source.vary is not None or math.prod(source.shape) > DEVICE_BYTES:
+        return source
+    batches = torch.arange(len(source)).tensor_split(math.ceil(len(source) / 250))
+    read = source.read(batches, None, device)
+    bar = tqdm(read, "reading images", len(batches), unit="batch", leave=False, delay=1, disable=not speaks())
+    return torch.cat(list(bar))
 
 
-def _digits() -> tuple[Split, Split, Sequence[str]]:
+def measure_pixels(source: Source, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean and standard deviation per channel, (C, 1, 1) each, of these images; of 2,000 if they are files."""
+    if not isinstance(source, Tensor):
+        batches = indices[:: math.ceil(len(indices) / 2000)].split(100)
+        source = torch.cat(list(source.read(batches, None, torch.device("cpu"))))
+        indices = torch.arange(len(source))
+    channels = source[indices.to(source.device)].transpose(0, 1).flatten(1)
+    counts = torch.stack([torch.bincount(channel, minlength=256) for channel in channels]).cpu().double()
+    values, shares = torch.arange(256).double(), counts / counts.sum(1, keepdim=True)
+    mean = (shares * values).sum(1)
+    deviation = ((shares * values.square()).sum(1) - mean.square()).clamp(min=1.0).sqrt()
+    return mean.float()[:, None, None], deviation.float()[:, None, None]
+
+
+# ==== Data sets with a name =========================================================================================
+
+
+def read_digits() -> Parts:
+    """Reads the 8x8 digits that come with scikit-learn; a fifth of them are test images."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
     images = torch.tensor(digits.images * (255 / 16)).round().to(torch.uint8)[:, None]
-    train, test = train_test_split(range(len(images)), test_size=0.2, random_state=0, stratify=digits.target)
-    splits = [(images[part], digits.target[part]) for part in (train, test)]
-    return *splits, [str(name) for name in digits.target_names]
+    split = train_test_split(range(len(images)), test_size=0.2, random_state=0, stratify=digits.target)
+    return [(images[part], digits.target[part]) for part in split], [str(name) for name in digits.target_names]
 
 
-def _torchvision(name: str, root: Path) -> tuple[Split, Split, Sequence[str]]:
+def read_torchvision(name: str, root: Path) -> Parts:
+    """Reads CIFAR-10, CIFAR-100 or SVHN, downloaded first if it is not in `root`. Raises UserError."""
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "svhn": datasets.SVHN}[name]
-    which = [{"split": part} for part in ("train", "test")] if name == "svhn" else [{"train": True}, {"train": False}]
+    options = [{"split": part} for part in ("train", "test")] if name == "svhn" else [{"train": True}, {"train": False}]
     with take_turns(), contextlib.redirect_stdout(sys.stderr):
         try:
-            parts = [kind(root, download=True, **selected) for selected in which]
+            parts = [kind(root, download=True, **option) for option in options]
         except (OSError, RuntimeError, EOFError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{name} is neither complete in {root} nor can it be downloaded there: {reason}") from None
     if name == "svhn":
-        splits = [(torch.from_numpy(part.data), part.labels.tolist()) for part in parts]
-        return *splits, [str(digit) for digit in range(10)]
-    splits = [(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), part.targets) for part in parts]
-    return *splits, parts[0].classes
+        return [(torch.from_numpy(part.data), part.labels) for part in parts], [str(digit) for digit in range(10)]
+    images = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in parts]
+    return list(zip(images, [part.targets for part in parts], strict=True)), parts[0].classes
 
 
-def _imagenet16(root: Path) -> tuple[Split, Split, Sequence[str]]:
-    """The first 120 classes of ImageNet at 16x16 pixels (Chrabaszcz et al., 2017; Dong & Yang, 2020), in the pickled
-    batches in which ImageNet at this size is distributed: 1,000 classes, labels from 1."""
-    names = [f"train_data_batch_{number}" for number in range(1, 11)], ["val_data"]
-    folder = next((path for path in (root / "ImageNet16", root) if (path / names[0][0]).is_file()), None)
-    if folder is None:
-        raise UserError(
-            f"imagenet16-120 is expected in {root / 'ImageNet16'}: the files train_data_batch_1 to train_data_batch_10 "
-            "and val_data of the downsampled ImageNet at 16x16, from image-net.org"
-        )
-    splits = []
-    for part in names:
-        batches = [_imagenet16_batch(folder / name) for name in part]
+def read_imagenet16(root: Path) -> Parts:
+    """Reads ImageNet16-120: the first 120 of the 1,000 classes of ImageNet at 16x16 pixels (Chrabaszcz et al., 2017;
+    Dong & Yang, 2020). Raises UserError."""
+    folder = root if (root / "train_data_batch_1").is_file() else root / "ImageNet16"
+    parts = []
+    for names in [f"train_data_batch_{number}" for number in range(1, 11)], ["val_data"]:
+        batches = [read_imagenet16_batch(folder / name) for name in names]
         images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-        splits.append((torch.from_numpy(images).reshape(-1, 3, 16, 16), (labels - 1).tolist()))
-    return *splits, [str(label) for label in range(1, 121)]
+        parts.append((torch.from_numpy(images).reshape(-1, 3, 16, 16), labels - 1))
+    return parts, [str(label) for label in range(1, 121)]
 
 
-def _imagenet16_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 768) and labels (N,) up to 120 of a pickled batch. Raises UserError if it is something else."""
+def read_imagenet16_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images, (N, 768), and labels, (N,), from 1 to 120, of a pickled batch. Raises UserError."""
     try:
         with path.open("rb") as file:
             content = ArrayUnpickler(file, encoding="latin1").load()
         images, labels = np.asarray(content["data"]), np.asarray(content["labels"])
     except Exception as error:  # a damaged or foreign file fails in many ways
-        raise UserError(f"{path} is missing, damaged or no batch of images: {error!r}"[:300]) from None
-    counted = labels.dtype.kind in "iu" and labels.shape == images.shape[:1] and len(labels)
-    sound = counted and labels.min() >= 1 and labels.max() <= 1000
-    if not sound or images.dtype != np.uint8 or images.shape[1:] != (768,):
+        raise UserError(f"{path} is no batch of the 16x16 ImageNet from image-net.org: {error!r:.200}") from None
+    sound = images.dtype == np.uint8 and images.shape[1:] == (768,) and labels.shape == images.shape[:1]
+    if not (sound and labels.dtype.kind in "iu" and len(labels) and labels.min() >= 1 and labels.max() <= 1000):
         raise UserError(f"{path} does not hold images of 16x16 pixels with labels from 1 to 1000")
     return images[labels <= 120], labels[labels <= 120].astype(np.int64)
 
@@ -386,110 +323,128 @@ class ArrayUnpickler(pickle.Unpickler):
         return allowed[name]
 
 
-class ImagesByClass(datasets.ImageFolder):
-    """An ImageFolder that goes through every folder of a class once, though links lead there again, and does not pass
-    over those that cannot be read."""
-
-    @staticmethod
-    def make_dataset(
-        directory: str, class_to_idx: dict[str, int], extensions: Any = None, is_valid_file: Any = None,
-        allow_empty: bool = False,
-    ) -> list[tuple[str, int]]:  # fmt: skip
-        samples, above = [], Path(directory).resolve()
-        for name, label in class_to_idx.items():
-            seen = {str(above), *map(str, above.parents)}
-            images: list[str] = []
-            for folder, inner, files in os.walk(Path(directory, name), followlinks=True, onerror=_raise):
-                if os.path.realpath(folder) in seen:
-                    inner.clear()
-                    continue
-                seen.add(os.path.realpath(folder))
-                inner.sort()
-                images += [str(Path(folder, file)) for file in sorted(files) if file.lower().endswith(extensions)]
-            if not images:
-                raise FileNotFoundError(f"the class {name} has no images in {directory}; files end in {extensions}")
-            samples += [(path, label) for path in images]
-        return samples
+# ==== Folders of images =============================================================================================
 
 
-def _raise(error: OSError) -> NoReturn:
-    raise error
-
-
-def _folder(
-    folder: Path, image_size: int | None, seed: int, imagenet: bool = False
-) -> tuple[Split, Split, Sequence[str]]:
-    """A folder with train/ and test/ or val/, a folder for each class in them (torchvision's ImageFolder)."""
+def find_images(folder: Path, image_size: int | None, seed: int, workers: int, imagenet: bool = False) -> Parts:
+    """Finds the images in train/ and in test/ or val/, which hold a folder for each class. Raises UserError."""
     second = next((name for name in ("test", "val") if (folder / name).is_dir()), None)
     if not (folder / "train").is_dir() or second is None:
-        raise UserError(f"{folder} needs the folders train/ and test/ or val/, with a folder for each class in them")
-    try:
-        found = [ImagesByClass(folder / part) for part in ("train", second)]
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
-    if found[0].classes != found[1].classes:
-        odd = sorted(set(found[0].classes) ^ set(found[1].classes))
+        raise UserError(f"{folder} needs the folders train/ and val/ or test/, with a folder for each class in them")
+    classes, paths, labels = list_classes(folder / "train")
+    test_classes, test_paths, test_labels = list_classes(folder / second)
+    if odd := sorted(set(classes) ^ set(test_classes)):
         raise UserError(f"{folder}: the classes in train/ and {second}/ differ: {', '.join(odd[:5])}")
-    mode, own_size = _look_at(found[0].samples)
-    size = image_size or own_size
+    if len(classes) < 2:
+        raise UserError(f"{folder} needs two classes at least, and train/ has {', '.join(classes) or 'none'}")
+    mode, own_size = inspect_images(paths)
+    mode, size = "RGB" if imagenet else mode, image_size or own_size
     fit = v2.Compose([v2.Resize(size * 256 // 224 if imagenet else size), v2.CenterCrop(size)])
-    vary = None
+    train, test = (ImageFiles(files, mode, size, fit, seed, workers) for files in (paths, test_paths))
     if imagenet:
         jitter = v2.ColorJitter(0.4, 0.4, 0.4, 0.2)
-        vary = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), jitter])
-    splits = []
-    for part, varied in zip(found, (vary, None), strict=True):
-        paths, labels = zip(*part.samples, strict=True)
-        splits.append((ImageFiles(paths, "RGB" if imagenet else mode, fit, varied, seed), labels))
-    return *splits, found[0].classes
+        train.vary = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), jitter])
+    return [(train, labels), (test, test_labels)], classes
 
 
-def _look_at(samples: Sequence[tuple[str, int]]) -> tuple[str, int]:
-    """Mode, L if all are grey and else RGB, and size of the images, from up to 2,000 of them: the side that all share
-    if they are squares of 8 to 64 pixels, else 32."""
+def list_classes(folder: Path) -> tuple[list[str], list[str], list[int]]:
+    """Returns the names of the classes, which are the folders in `folder`, and the paths and the labels of all their
+    images. Raises UserError if a class has none."""
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    above = [os.path.realpath(path) for path in (folder, *folder.absolute().parents)]
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        found = list_images(str(folder / name), set(above))
+        if not found:
+            raise UserError(f"{folder / name} has no images, files that end in {', '.join(IMG_EXTENSIONS)}")
+        paths += found
+        labels += [label] * len(found)
+    return classes, paths, labels
+
+
+def list_images(folder: str, seen: set[str]) -> list[str]:
+    """Returns the image files in a folder and below it. Follows links, but enters no folder twice: `seen` has them."""
+    if os.path.realpath(folder) in seen:
+        return []
+    seen.add(os.path.realpath(folder))
+    images = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: (entry.is_dir(), entry.name)):
+        if entry.is_dir():
+            images += list_images(entry.path, seen)
+        elif entry.name.lower().endswith(IMG_EXTENSIONS):
+            images.append(entry.path)
+    return images
+
+
+def inspect_images(paths: Sequence[str]) -> tuple[str, int]:
+    """Returns mode and side of the images, from at most 2,000 headers: L if all are grey, else RGB; their own side if
+    all are squares of one size from 8 to 64 pixels, else 32."""
     grey, sizes = True, set()
-    for path, _ in samples[:: math.ceil(len(samples) / 2000)]:
-        image = decode(path, mode=None)
-        grey = grey and image.mode in ("1", "L")
-        sizes.add(image.size)
+    for path in paths[:: math.ceil(len(paths) / 2000)]:
+        with open_image(path) as image:
+            grey = grey and image.mode in ("1", "L")
+            sizes.add(image.size)
     width, height = sizes.pop()
-    own = width if not sizes and width == height and 8 <= width <= 64 else 32
-    return "L" if grey else "RGB", own
+    own_size = width if not sizes and width == height and 8 <= width <= 64 else 32
+    return "L" if grey else "RGB", own_size
 
 
-def _on_device(
-    source: Tensor | ImageFiles, image_size: int | None, workers: int, device: torch.device
-) -> Tensor | ImageFiles:
-    """Images as one tensor on the device, unless they are files that do not fit or vary as they are read."""
-    if isinstance(source, Tensor):
-        if image_size and image_size != source.shape[-1]:
-            source = v2.functional.resize(source, [image_size, image_size], antialias=True)
-        return source.to(device)
-    size, channels = _shape(source)
-    if source.vary is not None or len(source) * channels * size * size > FITS:
-        return source
-    parts = torch.tensor_split(torch.arange(len(source)), math.ceil(len(source) / 250))
-    read = read_files(source, parts, None, workers if len(parts) > 1 else 0, device)
-    bar = tqdm(read, "reading images", len(parts), unit="batch", leave=False, delay=1, disable=not speaks())
-    return torch.cat(list(bar))
+class ImageFiles(Dataset):
+    """Image files, decoded to uint8 tensors (C, S, S). A key is (index, epoch): without an epoch an image is resized by
+    `fit`; with one it is varied by `vary`, whose draws depend on seed, epoch and index, not on the worker."""
+
+    def __init__(self, paths: Sequence[str], mode: str, size: int, fit: v2.Transform, seed: int, workers: int):
+        self.paths, self.mode, self.fit, self.seed, self.workers = paths, mode, fit, seed, workers
+        self.vary: v2.Transform | None = None
+        self.shape = (len(paths), 3 if mode == "RGB" else 1, size, size)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, int | None]) -> Tensor:
+        index, epoch = key
+        image = decode_image(self.paths[index], self.mode)
+        if epoch is None or self.vary is None:
+            return v2.functional.pil_to_tensor(self.fit(image))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix(self.seed, epoch, index))
+            return v2.functional.pil_to_tensor(self.vary(image))
+
+    def read(self, batches: Sequence[Tensor], epoch: int | None, device: torch.device) -> Iterator[Tensor]:
+        """Returns an iterator over batches of images, (N, C, S, S) on the device, from batches of their indices."""
+        keys = [[(index, epoch) for index in batch.tolist()] for batch in batches]
+        own = torch.Generator()  # the loader draws a seed that is not used: it must not come from the global generator
+        options = {"worker_init_fn": ignore_signals, "generator": own, "pin_memory": device.type == "cuda"}
+        loader = DataLoader(self, batch_sampler=keys, num_workers=self.workers if len(keys) > 1 else 0, **options)
+        return (images.to(device, non_blocking=True) for images in loader)
 
 
-def _shape(source: Tensor | ImageFiles) -> tuple[int, int]:
-    """Size and channels of the images."""
-    if isinstance(source, Tensor):
-        return source.shape[-1], source.shape[1]
-    return source.fit.transforms[-1].size[0], 3 if source.mode == "RGB" else 1
+def ignore_signals(_: int) -> None:
+    """Makes a worker ignore signals; the main process ends its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
-def _statistics(source: Tensor | ImageFiles, indices: Tensor, workers: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel, (C, 1, 1) each, of these images, of 2,000 of them if they are files."""
-    if not isinstance(source, Tensor):
-        parts = indices[:: math.ceil(len(indices) / 2000)].split(100)
-        source = torch.cat(list(read_files(source, parts, None, workers, torch.device("cpu"))))
-        indices = torch.arange(len(source))
-    channels = source[indices.to(source.device)].transpose(0, 1).flatten(1)
-    counts = torch.stack([torch.bincount(channel, minlength=256) for channel in channels]).cpu().double()
-    values, shares = torch.arange(256).double(), counts / counts.sum(1, keepdim=True)
-    mean = (shares * values).sum(1)
-    deviation = ((shares * values.square()).sum(1) - mean.square()).clamp(min=1.0).sqrt()
-    return mean.float()[:, None, None], deviation.float()[:, None, None]
+@contextlib.contextmanager
+def open_image(path: str) -> Iterator[Image.Image]:
+    """Opens an image file. Raises UserError if it cannot be read, within the context too."""
+    try:
+        if not Path(path).is_file():
+            raise OSError("it is no file")
+        with Image.open(path) as image:
+            yield image
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        raise UserError(f"cannot read the image {path}: {error}") from None
+
+
+def decode_image(path: str, mode: str) -> Image.Image:
+    """Returns an image in this mode. If one side is over 16 times the other, only the middle: resized by the shorter
+    side, the whole would fill the memory. Raises UserError."""
+    with open_image(path) as image:
+        if image.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
+            image = image.convert("I").point(lambda value: value / 256).convert("L")
+        image = image.convert(mode)
+    longest = 16 * min(image.size)
+    left, top = (max(0, side - longest) // 2 for side in image.size)
+    width, height = (min(side, longest) for side in image.size)
+    return image.crop((left, top, left + width, top + height)) if left or top else image
