@@ -1,13 +1,19 @@
-"""Search spaces, genotypes and published cells: data, and the forms in which an architecture is written.
+"""Search spaces and architectures as data: what a search chooses from, and what it ends with.
 
-A search space says which candidate operations stand on which edge of which cell. A genotype is what a search ends
-with: for every intermediate node of a normal and of a reduction cell the two operations that feed it and the nodes
-they come from. Nodes 0 and 1 are the outputs of the two previous cells, c_{k-2} and c_{k-1}. On NAS-Bench-201 there is
-a single cell type with one input, node 0, and every edge keeps one operation: an `Arch`.
+A cell is a small graph. Its nodes are feature maps, and an edge applies an operation to the map of its input node. A
+search space names the candidate operations of each edge. An architecture has some of the edges, with one operation on
+each. There are two families:
 
-Sources: the spaces S1-S4 are those of Zela et al. (2020) as Appendix A.2 of the paper describes them; the DARTS space
-is that of Liu et al. (2019), NAS-Bench-201 that of Dong & Yang (2020); the published cells come from the papers and
-releases named beside them.
+- DARTS-like spaces have a normal cell and a reduction cell, which halves the maps. Nodes 0 and 1 are the outputs of the
+  two previous cells, c_{k-2} and c_{k-1}. Nodes 2 to 5, the intermediate nodes, sum their input edges. An architecture
+  is a `Genotype`: it keeps two input edges of each node.
+- NAS-Bench-201 has a single cell type. Node 0 is the input of the cell, node 3 its output. An architecture is an
+  `Arch`: it keeps all six edges.
+
+In the order to read: operations, search spaces, architectures with their text and JSON, published cells.
+
+Sources: the DARTS space is that of Liu et al. (2019), S1-S4 are those of Zela et al. (2020) as Appendix A.2 of the
+paper lists them, NAS-Bench-201 is that of Dong & Yang (2020). The published cells name their sources beside them.
 """
 
 from __future__ import annotations
@@ -17,9 +23,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-# ------------------------------------------------------------------------------------------------- operations
+# ==== Operations ====================================================================================================
 
-# name -> code in the tables below
+# The name of each operation, and its code in the tables below.
 OPERATIONS = {
     "none": "no",
     "skip_connect": "id",
@@ -39,23 +45,25 @@ _NAMES = {code: name for name, code in OPERATIONS.items()}
 
 
 def is_convolution(operation: str) -> bool:
-    """Whether an operation is a convolution: the operations with parameters, red in Fig. 2 and Fig. 5."""
+    """Returns True if an operation is a convolution. Only these have parameters; Fig. 2 and Fig. 5 show them in red."""
     return "conv" in operation
 
 
-# ---------------------------------------------------------------------------------------------- search spaces
+# ==== Search spaces =================================================================================================
 
 Edge = tuple[int, int]  # (input node, output node)
 
 
 @dataclass(frozen=True)
 class Space:
-    """A search space as data.
+    """A search space.
 
-    `edges` holds the edges of a cell as (input node, output node), ordered by output node; `operations` maps a cell
-    type to the candidate operations of each edge, as many on every edge. `topology` says whether each node keeps only
-    two of its inputs in the end, `none_allowed` whether `none` may be the answer on an edge. `family`, "darts" or
-    "nb201", is the skeleton that the cells stand in.
+    family: the skeleton in which the cells stand, "darts" or "nb201".
+    edges: all edges of a cell, ordered by output node.
+    operations: for each cell type, the candidate operations of each edge, equally many on every edge.
+    topology: True if a node keeps only two of its input edges; a topology phase then chooses them (Algorithm 2).
+    none_allowed: True if the search may choose `none` for an edge. On DARTS-like spaces it may not: where `none` is a
+        candidate, it only takes part in the softmax.
     """
 
     name: str
@@ -71,63 +79,64 @@ class Space:
 
     @property
     def nodes(self) -> tuple[int, ...]:
-        """The intermediate nodes of a cell: those with incoming edges."""
+        """The intermediate nodes of a cell, which have input edges."""
         return tuple(sorted({output for _, output in self.edges}))
 
     @property
     def concat(self) -> tuple[int, ...]:
-        """The nodes whose concatenation is the output of a cell: all intermediate ones, on NAS-Bench-201 the last."""
+        """The nodes whose maps, concatenated along the channels, are the output of a cell: all intermediate nodes; on
+        NAS-Bench-201 only the last."""
         return self.nodes if self.family == "darts" else self.nodes[-1:]
 
     def into(self, node: int) -> list[int]:
-        """Indices of the edges that end in `node`."""
+        """Returns the indices of the edges that end in `node`."""
         return [index for index, (_, output) in enumerate(self.edges) if output == node]
 
     def keeps(self, node: int) -> int:
-        """How many of its inputs a node keeps in the end."""
+        """Returns the number of input edges that a node keeps in the end."""
         count = len(self.into(node))
         return min(count, 2) if self.topology else count
 
     def candidates(self, cell_type: str, edge: int) -> list[int]:
-        """Indices of the operations that may be the answer on an edge."""
+        """Returns the indices of the operations that may be chosen on an edge."""
         names = self.operations[cell_type][edge]
         return [index for index, name in enumerate(names) if self.none_allowed or name != "none"]
 
     def check(self, genotype: Genotype) -> None:
-        """Raises ValueError, naming what is wrong, unless the genotype is an answer in this space."""
+        """Raises ValueError, which says what is wrong, unless a search in this space can end with the genotype."""
         for cell_type, cell in genotype.cells.items():
-            kept = {node: [source for _, source, end in cell.operations if end == node] for node in self.nodes}
+            kept = {node: [source for _, source, output in cell.operations if output == node] for node in self.nodes}
             if len(cell.operations) != sum(map(self.keeps, self.nodes)) or cell.concat != self.concat:
                 raise ValueError(f"{cell_type}: not the nodes of a cell of the space {self.name}")
             for node, sources in kept.items():
                 if len(set(sources)) < len(sources):
                     raise ValueError(f"{cell_type}: node {node} takes both inputs from node {sources[0]}")
-            for operation, *edge in cell.operations:
-                index = self.edges.index(tuple(edge))
-                if operation not in [
-                    self.operations[cell_type][index][each] for each in self.candidates(cell_type, index)
-                ]:
-                    place = f"the edge from {edge[0]} to {edge[1]} in the space {self.name}"
+            for operation, source, output in cell.operations:
+                edge = self.edges.index((source, output))
+                names = self.operations[cell_type][edge]
+                if operation not in [names[index] for index in self.candidates(cell_type, edge)]:
+                    place = f"the edge from {source} to {output} in the space {self.name}"
                     raise ValueError(f"{cell_type}: {operation} is no answer on {place}")
 
 
-def _darts_like(name: str, normal: list[tuple[str, ...]], reduce: list[tuple[str, ...]]) -> Space:
+def _make_darts_space(name: str, normal: list[tuple[str, ...]], reduce: list[tuple[str, ...]]) -> Space:
+    """Returns a DARTS-like space with these operations, by edge, in the normal and in the reduction cell."""
     edges = tuple((source, node) for node in range(2, 6) for source in range(node))
-    if len(normal) == 1:
-        normal, reduce = normal * len(edges), reduce * len(edges)
     operations = {"normal": tuple(normal), "reduce": tuple(reduce)}
     return Space(name, "darts", edges, operations, topology=True, none_allowed=False)
 
 
-def _everywhere(name: str, *operations: str) -> Space:
-    return _darts_like(name, [operations], [operations])
+def _make_uniform_space(name: str, *operations: str) -> Space:
+    """Returns a DARTS-like space with the same operations on all 14 edges of both cells."""
+    return _make_darts_space(name, [operations] * 14, [operations] * 14)
 
 
-def _by_edge(row: str) -> list[tuple[str, ...]]:
+def _read_edges(row: str) -> list[tuple[str, ...]]:
+    """Returns the operations of each edge, in the order of `Space.edges`, from their codes: `id+d3 id+d5 ...`."""
     return [tuple(_NAMES[code] for code in edge.split("+")) for edge in row.split()]
 
 
-def _nb201() -> Space:
+def _make_nb201() -> Space:
     edges = tuple((source, node) for node in range(1, 4) for source in range(node))
     names = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
     return Space("nb201", "nb201", edges, {"cell": (names,) * len(edges)}, topology=False, none_allowed=True)
@@ -146,37 +155,36 @@ _DARTS = (
 SPACES = {
     space.name: space
     for space in (
-        _everywhere("darts", *_DARTS),
-        _everywhere("darts+none", "none", *_DARTS),  # `none` stands beside the seven in the magnitude baseline, A.1.1
-        _darts_like(
+        _make_uniform_space("darts", *_DARTS),
+        _make_uniform_space("darts+none", "none", *_DARTS),  # as original DARTS has it (Appendix A.1.1)
+        _make_darts_space(
             "s1",
-            _by_edge("id+d3 id+d5 id+d5 id+s3 id+d3 mp+id id+s3 id+s3 id+d3 id+s3 mp+id id+d3 d3+d5 d3+d5"),
-            _by_edge("mp+ap mp+d3 mp+ap mp+ap id+d5 mp+ap mp+s3 id+d3 id+d5 mp+ap mp+ap id+d5 id+d5 id+d5"),
+            _read_edges("id+d3 id+d5 id+d5 id+s3 id+d3 mp+id id+s3 id+s3 id+d3 id+s3 mp+id id+d3 d3+d5 d3+d5"),
+            _read_edges("mp+ap mp+d3 mp+ap mp+ap id+d5 mp+ap mp+s3 id+d3 id+d5 mp+ap mp+ap id+d5 id+d5 id+d5"),
         ),
-        _everywhere("s2", "skip_connect", "sep_conv_3x3"),
-        _everywhere("s3", "none", "skip_connect", "sep_conv_3x3"),
-        _everywhere("s4", "noise", "sep_conv_3x3"),
-        _nb201(),
+        _make_uniform_space("s2", "skip_connect", "sep_conv_3x3"),
+        _make_uniform_space("s3", "none", "skip_connect", "sep_conv_3x3"),
+        _make_uniform_space("s4", "noise", "sep_conv_3x3"),
+        _make_nb201(),
     )
 }
 
-# -------------------------------------------------------------------------------------------------- genotypes
+# ==== Architectures =================================================================================================
 
-Cell = tuple[tuple[str, int], ...]
+Cell = tuple[tuple[str, int], ...]  # (operation, input node), twice for node 2, twice for node 3, ...
 
 
 class DiscreteCell(NamedTuple):
-    """A discrete cell as both families have it, to build and to draw: (operation, input node, output node) ordered by
-    output node, the number of input nodes, and the nodes whose concatenation is the output."""
+    """A discrete cell in one form for both families, to build and to draw."""
 
-    operations: tuple[tuple[str, int, int], ...]
-    inputs: int
-    concat: tuple[int, ...]
+    operations: tuple[tuple[str, int, int], ...]  # (operation, input node, output node), ordered by output node
+    inputs: int  # number of input nodes: 2, on NAS-Bench-201 1
+    concat: tuple[int, ...]  # the nodes whose concatenated maps are the output
 
 
 class Genotype(NamedTuple):
-    """A discrete architecture: (operation, input node) twice per intermediate node, and the nodes that are
-    concatenated into the output of the cell, for the normal and for the reduction cell."""
+    """A discrete DARTS-like architecture: for each cell type, two (operation, input node) for every intermediate node,
+    and the nodes whose concatenated maps are the output."""
 
     normal: Cell
     normal_concat: tuple[int, ...]
@@ -185,48 +193,45 @@ class Genotype(NamedTuple):
 
     @property
     def cells(self) -> dict[str, DiscreteCell]:
-        """By cell type."""
-        return {
-            name: DiscreteCell(
-                tuple((operation, source, 2 + entry // 2) for entry, (operation, source) in enumerate(cell)), 2, concat
-            )
-            for name, cell, concat in (
-                ("normal", self.normal, self.normal_concat), ("reduce", self.reduce, self.reduce_concat)
-            )
-        }  # fmt: skip
+        """The two cells by their type, "normal" and "reduce"."""
+        cells = {}
+        for name in ("normal", "reduce"):
+            pairs, concat = getattr(self, name), getattr(self, f"{name}_concat")
+            operations = tuple((operation, source, 2 + k // 2) for k, (operation, source) in enumerate(pairs))
+            cells[name] = DiscreteCell(operations, 2, concat)
+        return cells
 
     def __str__(self) -> str:
-        """The text that DARTS code prints and reads."""
+        """Returns the text that DARTS code prints and reads."""
         fields = (
-            f"{name}={_concat_text(value) if name.endswith('concat') else list(value)}"
+            f"{name}={_write_concat(value) if name.endswith('concat') else list(value)}"
             for name, value in zip(self._fields, self, strict=True)
         )
         return f"Genotype({', '.join(fields)})"
 
     def to_json(self) -> dict[str, list]:
+        """Returns the four fields with lists in place of tuples."""
         return {
-            name: [list(item) if isinstance(item, tuple) else item for item in value]
-            for name, value in self._asdict().items()
+            "normal": [list(pair) for pair in self.normal],
+            "normal_concat": list(self.normal_concat),
+            "reduce": [list(pair) for pair in self.reduce],
+            "reduce_concat": list(self.reduce_concat),
         }
 
     @staticmethod
     def from_json(value: Any) -> Genotype:
-        """Raises ValueError, naming what is wrong, unless `value` is a well-formed genotype as `to_json` gives it."""
+        """Reads what `to_json` gives. Raises ValueError, which says what is wrong."""
         if not isinstance(value, dict) or set(value) != set(Genotype._fields):
             raise ValueError(f"a genotype needs exactly the fields {', '.join(Genotype._fields)}")
-        cells = {name: _checked_cell(name, value[name]) for name in ("normal", "reduce")}
-        concats = {
-            f"{name}_concat": _checked_concat(name, value[f"{name}_concat"], len(cell) // 2)
-            for name, cell in cells.items()
-        }
-        return Genotype(**cells, **concats)
+        normal, reduce = (_check_cell(name, value[name]) for name in ("normal", "reduce"))
+        normal_concat = _check_concat("normal", value["normal_concat"], len(normal) // 2)
+        reduce_concat = _check_concat("reduce", value["reduce_concat"], len(reduce) // 2)
+        return Genotype(normal, normal_concat, reduce, reduce_concat)
 
     @staticmethod
     def from_text(text: str) -> Genotype:
-        """Parse `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), ...)`; nothing is evaluated.
-
-        Raises ValueError, naming what is wrong.
-        """
+        """Reads `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), ...)` without evaluating it.
+        Raises ValueError, which says what is wrong."""
         if len(text) > 20_000:
             raise ValueError("a genotype of more than 20,000 characters")
         try:
@@ -236,19 +241,19 @@ class Genotype(NamedTuple):
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
             raise ValueError("not of the form Genotype(normal=[...], normal_concat=..., ...)")
         if len(call.args) > len(Genotype._fields):
-            raise ValueError(f"more than the fields {', '.join(Genotype._fields)}")
+            raise ValueError(f"a genotype has only the fields {', '.join(Genotype._fields)}")
         fields = dict(zip(Genotype._fields, call.args, strict=False))
         for keyword in call.keywords:
             if keyword.arg in fields:
                 raise ValueError(f"field {keyword.arg} is given twice")
             fields[keyword.arg] = keyword.value
-        return Genotype.from_json({name: _literal(node) for name, node in fields.items()})
+        return Genotype.from_json({name: _read_literal(node) for name, node in fields.items()})
 
 
-def _literal(node: ast.expr) -> Any:
-    """The value of a literal, of `range(...)` or of `list(range(...))`."""
+def _read_literal(node: ast.expr) -> Any:
+    """Returns the value of a literal, of `range(...)` or of `list(range(...))`. Raises ValueError for anything else."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-        arguments = [_literal(argument) for argument in node.args]
+        arguments = [_read_literal(argument) for argument in node.args]
         if node.func.id == "list" and len(arguments) == 1 and isinstance(arguments[0], list):
             return arguments[0]
         if node.func.id == "range" and 1 <= len(arguments) <= 2 and all(_is_index(value) for value in arguments):
@@ -256,14 +261,15 @@ def _literal(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        raise ValueError("something else than lists, tuples, names in quotes, numbers and range(...)") from None
+        raise ValueError("a genotype has only lists, tuples, names in quotes, numbers and range(...)") from None
 
 
 def _is_index(value: Any) -> bool:
     return type(value) is int and 0 <= value < 100
 
 
-def _checked_cell(name: str, value: Any) -> Cell:
+def _check_cell(name: str, value: Any) -> Cell:
+    """Returns the pairs of a cell as tuples. Raises ValueError unless each is (operation, an earlier node)."""
     if not isinstance(value, list | tuple) or not value or len(value) % 2 or len(value) > 40:
         raise ValueError(f"{name}: two (operation, input node) pairs are needed for each node")
     cell = []
@@ -280,14 +286,16 @@ def _checked_cell(name: str, value: Any) -> Cell:
     return tuple(cell)
 
 
-def _checked_concat(name: str, value: Any, nodes: int) -> tuple[int, ...]:
+def _check_concat(name: str, value: Any, nodes: int) -> tuple[int, ...]:
+    """Returns the nodes to concatenate as a tuple. Raises ValueError unless each is one of the intermediate nodes, of
+    which there are `nodes`."""
     inside = isinstance(value, list | tuple) and all(_is_index(node) and 2 <= node < 2 + nodes for node in value)
     if not inside or not value or len(set(value)) < len(value):
         raise ValueError(f"{name}_concat: distinct nodes from 2 to {1 + nodes} are needed")
     return tuple(value)
 
 
-def _concat_text(nodes: tuple[int, ...]) -> str:
+def _write_concat(nodes: tuple[int, ...]) -> str:
     first, past = nodes[0], nodes[-1] + 1
     return f"range({first}, {past})" if nodes == tuple(range(first, past)) else str(list(nodes))
 
@@ -300,20 +308,21 @@ class Arch:
 
     @property
     def cells(self) -> dict[str, DiscreteCell]:
-        """By cell type, of which there is one."""
+        """The one cell by its type, "cell"."""
         edges = SPACES["nb201"].edges
         operations = tuple((name, *edge) for name, edge in zip(self.operations, edges, strict=True))
         return {"cell": DiscreteCell(operations, 1, SPACES["nb201"].concat)}
 
     def __str__(self) -> str:
-        """The text that NAS-Bench-201 prints and reads, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
+        """Returns the text that NAS-Bench-201 prints and reads: `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`, where `op~0`
+        is an operation on the map of node 0."""
         space = SPACES["nb201"]
         nodes = ([f"{self.operations[edge]}~{space.edges[edge][0]}" for edge in space.into(n)] for n in space.nodes)
         return "+".join(f"|{'|'.join(inputs)}|" for inputs in nodes)
 
     @staticmethod
     def from_text(text: str) -> Arch:
-        """Raises ValueError, naming what is wrong."""
+        """Reads what `str` gives. Raises ValueError, which says what is wrong."""
         space = SPACES["nb201"]
         operations = re.findall(r"([^|~+]+)~", text[:1000])
         unknown = [name for name in operations if name not in space.operations["cell"][0]]
@@ -326,12 +335,13 @@ class Arch:
         return arch
 
 
-# -------------------------------------------------------------------------------------------- published cells
+# ==== Published cells ===============================================================================================
 
-# A line is a name, the normal cell and the reduction cell; `s3.1` is sep_conv_3x3 on node 1, two entries per node.
-# NASNET_A: Zoph et al. (2018). AMOEBANET_A: Real et al. (2019). DARTS_V1 and DARTS_V2, first and second order: Liu et
-# al. (2019). SGAS: Li et al. (2020), criterion 1. SDARTS_RS: Chen & Hsieh (2020). DARTS_PT and PT_FIXED (fixed α) on
-# S1-S4 and the DARTS space, for CIFAR-10 unless C100 or SVHN is named: the paper, Appendix A.9 and its release.
+# A line has a name, the normal cell and the reduction cell, with two entries per node; `s3.1` is sep_conv_3x3 from
+# node 1. Sources: NASNET_A is from Zoph et al. (2018), AMOEBANET_A from Real et al. (2019), DARTS_V1 (first order) and
+# DARTS_V2 (second order) from Liu et al. (2019), SGAS (criterion 1) from Li et al. (2020), SDARTS_RS from Chen & Hsieh
+# (2020). DARTS_PT and PT_FIXED (fixed α) are from Appendix A.9 of the paper and from its release, by space: S1-S4 and
+# DARTS. They were searched on CIFAR-10 unless their name has C100 or SVHN.
 _CELLS = """
 NASNET_A           s5.1 s3.0 s5.0 s3.0 ap.1 id.0 ap.0 ap.0 s3.1 id.1 | s5.1 s7.0 mp.1 s7.0 ap.1 s5.0 id.3 ap.2 s3.2 mp.1
 AMOEBANET_A        ap.0 mp.1 s3.0 s5.2 s3.0 ap.3 s3.1 id.1 id.0 ap.1 | ap.0 s3.1 mp.0 s7.2 s7.0 ap.1 mp.0 mp.1 f7.0 s3.5
@@ -409,18 +419,17 @@ PT_FIXED_DARTS_3   s3.0 s3.1 s3.0 id.1 mp.2 s3.3 ap.0 s5.1 | d5.0 s5.1 s5.0 d3.1
 _CONCATS = {"NASNET_A": ((2, 3, 4, 5, 6), (4, 5, 6)), "AMOEBANET_A": ((4, 5, 6), (3, 4, 6))}
 
 
-def _published(line: str) -> tuple[str, Genotype]:
-    name, *entries = line.split()
-    cells = [[]]
-    for entry in entries:
-        if entry == "|":
-            cells.append([])
-        else:
-            code, source = entry.split(".")
-            cells[-1].append((_NAMES[code], int(source)))
-    normal, reduce = map(tuple, cells)
+def _read_published(line: str) -> tuple[str, Genotype]:
+    """Returns the name and the genotype that stand on a line."""
+    name, cells = line.split(maxsplit=1)
+    normal, reduce = (tuple(map(_read_entry, cell.split())) for cell in cells.split("|"))
     normal_concat, reduce_concat = _CONCATS.get(name, ((2, 3, 4, 5), (2, 3, 4, 5)))
     return name, Genotype(normal, normal_concat, reduce, reduce_concat)
 
 
-PUBLISHED = dict(_published(line) for line in _CELLS.strip().splitlines())
+def _read_entry(entry: str) -> tuple[str, int]:
+    code, source = entry.split(".")
+    return _NAMES[code], int(source)
+
+
+PUBLISHED = dict(map(_read_published, _CELLS.strip().splitlines()))
