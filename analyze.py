@@ -49,7 +49,7 @@ from torchvision.ops import Conv2dNormActivation
 
 import plots
 import runs
-from data import ImageData, Images, data_folder, dataset_name, load_supernet_data
+from data import ImageData, Images, load_supernet_data
 from genotypes import SPACES, DiscreteCell, is_convolution
 from ptnas import (
     CRITERIA,
@@ -118,13 +118,13 @@ def checkpoints(args: Namespace) -> list[Path]:
 
 def load_supernet(path: Path, args: Namespace) -> Trained:
     checkpoint, device = runs.load_search(path), runs.set_up(args)
-    given = {"dataset": args.dataset and dataset_name(args.dataset), "data": data_folder(args.data)}
+    given = {"dataset": args.dataset, "data": args.data}
     settings = checkpoint["settings"] | {name: value for name, value in given.items() if value}
     record = checkpoint["records"][-1]
     data = load_supernet_data(checkpoint, path, settings, device)
     supernet = SearchSettings.of(settings).supernet(SPACES[settings["space"]], len(data.classes), data.channels)
     runs.load_state(supernet.to(device), checkpoint["state"]["bilevel"]["supernet"], path)
-    return Trained(path, settings, record, supernet, data, *data.halves(settings["seed"]))
+    return Trained(path, settings, record, supernet, data, *data.halve(settings["seed"]))
 
 
 class Measurements(Steps):
@@ -457,7 +457,7 @@ def shuffle(trained: Trained, args: Namespace) -> None:
     shuffled.append(("DARTS supernet", trained.supernet, pairs_of_edges(trained.supernet)))
     # A folder is in the order of its classes, and a batch of one class has statistics of its own.
     order = torch.randperm(len(trained.data.test), generator=torch.Generator().manual_seed(args.seed))
-    test = trained.data.test.of(order, args.seed)
+    test = trained.data.test.subset(order, args.seed)
 
     def accuracies(kind: str, network: nn.Module, pairs: list[list[Pair]], shuffle: int, progress: Progress) -> Record:
         """Before any shuffle, which is number 0, or with one."""

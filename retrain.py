@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import plots
 import runs
-from data import data_folder, dataset_name, load_run_data
+from data import load_data
 from ptnas import Network, Retraining, RetrainSettings
 
 # Classes, channels and size of the images: what --summary needs to know of a data set
@@ -49,7 +49,7 @@ def run(argv: Sequence[str] | None) -> None:
     args = parse(argv)
     genotype, origin = runs.load_architecture(args.arch)
     dataset, space = args.dataset or origin.get("dataset", "digits"), origin.get("space")
-    same = dataset_name(dataset) == origin.get("dataset")
+    same = dataset == origin.get("dataset")
     preset, standard = runs.get_preset("retrain", args.preset or (origin["preset"] if same else None), dataset, space)
     if same:
         standard = {"image_size": origin["image_size"]} | standard
@@ -61,13 +61,13 @@ def run(argv: Sequence[str] | None) -> None:
     if args.summary:
         summarise(genotype, how, dataset, values.get("image_size"))
         return
-    folder = data_folder(args.data) or (origin.get("data") if same else None)
-    reads = {"dataset": dataset_name(dataset), "data": folder, "preset": preset, "seed": args.seed}
+    folder = args.data or (origin.get("data") if same else None)
+    reads = {"dataset": dataset, "data": folder, "preset": preset, "seed": args.seed}
     settings = {"genotype": str(genotype), **asdict(runs.RunSettings.of(values | reads)), **asdict(how)}
     device = runs.set_up(args)
     with runs.Run(args.save, "network", settings, args.resume) as result:
         if not result.finished:
-            data = load_run_data(settings, device, args.workers, how.cutout)
+            data = load_data(settings, device, args.workers, how.cutout)
             images = f"{len(data.train)} images of {data.image_size}x{data.image_size} from {settings['dataset']}"
             what = f"training of a network, preset {preset}, seed {args.seed}, on {device}, {images}"
             runs.announce(what, standard, values, args.save)

@@ -173,9 +173,19 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deterministic", action="store_true", help="give the same bits on a GPU; slower")
 
 
+def parse_dataset(text: str) -> str:
+    """Returns the name of a data set, or the absolute path of a folder, as files store it."""
+    return text if text in DATASETS or not Path(text).is_dir() else parse_folder(text)
+
+
+def parse_folder(text: str) -> str:
+    return str(Path(text).absolute())
+
+
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", metavar="NAME|FOLDER", help=f"{', '.join(DATASETS)}, or a folder of images")
-    parser.add_argument("--data", metavar="DIR", type=Path, help="folder that has or gets the named data sets")
+    help_dataset = f"{', '.join(DATASETS)}, or a folder of images"
+    parser.add_argument("--dataset", type=parse_dataset, metavar="NAME|FOLDER", help=help_dataset)
+    parser.add_argument("--data", type=parse_folder, metavar="DIR", help="folder that has or gets the named data sets")
     parser.add_argument("--preset", choices=("paper", "laptop"), help="settings to start from")
 
 

@@ -32,7 +32,7 @@ else:
 
     import plots
     import runs
-    from data import data_folder, dataset_name, load_supernet_data
+    from data import load_supernet_data
     from genotypes import SPACES, Arch
     from ptnas import CRITERIA, SearchSettings, Selection, SelectionSettings
 
@@ -67,8 +67,8 @@ def run(argv: Sequence[str] | None) -> None:
     benchmark = runs.load_benchmark(args.benchmark) if args.benchmark else {}
     settings = {
         "space": trained["space"],
-        "dataset": dataset_name(dataset),
-        "data": data_folder(args.data) or trained["data"],
+        "dataset": dataset,
+        "data": args.data or trained["data"],
         "preset": preset,
         "supernet": runs.fingerprint(args.ckpt),
         "amp": args.amp,

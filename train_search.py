@@ -22,7 +22,7 @@ import torch
 
 import plots
 import runs
-from data import data_folder, dataset_name, load_run_data
+from data import load_data
 from genotypes import SPACES
 from ptnas import Search, SearchSettings, Sgas
 
@@ -56,14 +56,13 @@ def run(argv: Sequence[str] | None) -> None:
         raise runs.UserError("--layers: a supernet with both kinds of cell needs at least 3 cells")
     if search.sgas != "none" and search.alpha == "fixed":
         raise runs.UserError(f"--sgas {search.sgas} orders the edges by α, and --alpha fixed keeps it at 0")
-    reads = runs.RunSettings.of(
-        values | {"dataset": dataset_name(dataset), "data": data_folder(args.data), "preset": preset, "seed": args.seed}
-    )
+    reads = {"dataset": dataset, "data": args.data, "preset": preset, "seed": args.seed}
+    reads = runs.RunSettings.of(values | reads)
     settings = {"space": args.space, **asdict(reads), **asdict(search)}
     device = runs.set_up(args)
     with runs.Run(args.save, "supernet", settings, args.resume) as result:
         if not result.finished:
-            data = load_run_data(settings, device, args.workers)
+            data = load_data(settings, device, args.workers)
             images = f"{len(data.train)} images of {data.image_size}x{data.image_size} from {reads.dataset}"
             what = f"search on {args.space}, preset {preset}, seed {args.seed}, on {device}, {images}"
             runs.announce(what, standard, values, args.save)

@@ -170,11 +170,11 @@ def selections(space: str, seeds: int, size: int, channels: int, limit: int | No
     """A whole selection on the digits, scaled to this size, by perturbation, with five epochs of tuning: by the
     reference, by ours, and by ours with `tune` as "converge", each from the same supernets of 3 cells, one for every
     seed."""
-    data = load_data("digits", None, torch.device("cpu"), seed=0, image_size=size, limit=limit)
+    data = load_data({"dataset": "digits", "seed": 0, "image_size": size, "limit": limit}, torch.device("cpu"))
     settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=channels, epochs=40, alpha_lr=3e-3)
     seconds, accuracies = ({kind: [] for kind in ("reference", "fixed", "converge")} for _ in range(2))
     for seed in range(seeds):
-        train, valid = data.halves(seed)
+        train, valid = data.halve(seed)
         torch.manual_seed(seed)
         search = Search(settings.supernet(SPACES[space], CLASSES, data.channels), settings, train, valid)
         while search.done < search.total:

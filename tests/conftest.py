@@ -32,10 +32,10 @@ class Batches:
     def count(self, size):
         return -(-len(self) // size)
 
-    def batches(self, size, epoch, start=0):
+    def batches(self, size, epoch):
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(epoch))
         rank, processes = self.share
-        for whole in torch.tensor_split(order, self.count(size))[start:]:
+        for whole in torch.tensor_split(order, self.count(size)):
             part = whole.tensor_split(processes)[rank]
             yield self.images[part], self.labels[part]
 

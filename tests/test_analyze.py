@@ -461,7 +461,7 @@ def test_table1_measures_before_and_after_every_shuffle(folder, tmp_path, capsys
     assert all(each["test_accuracy"] == each["with_batch_statistics"] for each in supernet)  # it has no others
     checkpoint = runs.load_checkpoint(folder / "supernet.pt", "supernet")
     search = SearchSettings.of(checkpoint["settings"])
-    data = load_data("digits", None, torch.device("cpu"), seed=0, limit=64)
+    data = load_data({"dataset": "digits", "seed": 0, "limit": 64}, torch.device("cpu"))
     network = search.supernet(SPACES["s2"], 10, 1)
     network.load_state_dict(checkpoint["state"]["bilevel"]["supernet"])
     assert supernet[0]["test_accuracy"] == evaluate(network, data.test, search.eval_batch_size).accuracy
@@ -504,10 +504,10 @@ def test_the_hessian_is_measured_at_every_kept_epoch(folder, tmp_path):
     found = numbers(folder, tmp_path, "hessian", "--ckpt", str(folder / "supernet.pt"))
     assert [each["epoch"] for each in found["measured"]] == [1, 2]
     checkpoint = runs.load_checkpoint(folder / "supernet.epoch001.pt", "supernet")
-    data = load_data("digits", None, torch.device("cpu"), seed=0, limit=64)
+    data = load_data({"dataset": "digits", "seed": 0, "limit": 64}, torch.device("cpu"))
     network = SearchSettings.of(checkpoint["settings"]).supernet(SPACES["s2"], 10, 1)
     network.load_state_dict(checkpoint["state"]["bilevel"]["supernet"])
-    product, size = alpha_hessian(network, next(data.halves(0)[1].clean(16)))
+    product, size = alpha_hessian(network, next(data.halve(0)[1].clean(16)))
     exact = torch.linalg.eigvalsh(torch.stack([product(each) for each in torch.eye(size)]))
     assert found["measured"][0]["eigenvalue"] == pytest.approx(exact[-1].item(), rel=0.02)
 

@@ -165,7 +165,7 @@ def bad_inputs(folder):
         (retrain, ["--arch", "|conv~0|"], "unknown operation 'conv'"),
         (retrain, ["--arch", "|none~0|+|none~0|none~1|+|none~0|none~1|none~1|"], "not of the form"),
         (retrain, ["--arch", str(folder / "arch.json")], "not of the form"),
-        (train_search, ["--space", "nb201", "--dataset", "imagenet16-120", "--data", str(folder)], "val_data of"),
+        (train_search, ["--space", "nb201", "--dataset", "imagenet16-120", "--data", str(folder)], "data_batch_1 is"),
         (train_search, [*search, "--keep-every", "0"], "at least 1"),
         (select, ["--ckpt", supernet, "--benchmark", "nb201.csv"], "belongs to the space nb201"),
         (retrain, ["--arch", "DARTS_V2", "--dataset", str(folder), "--summary"], "--summary needs no data"),

@@ -207,7 +207,7 @@ def test_two_processes_that_are_killed_go_on_to_the_same_end_and_only_two(tmp_pa
 def test_a_signal_to_all_processes_of_a_run_leaves_its_loaders_to_it(tmp_path, monkeypatch):
     """As SLURM, torchrun and a terminal send it."""
     images = write_image_folder(tmp_path / "images", count=30)
-    monkeypatch.setattr(data_module, "FITS", 0)
+    monkeypatch.setattr(data_module, "DEVICE_BYTES", 0)
     small = ["--preset", "laptop", "--epochs", "1000", "--channels", "2", "--threads", "1", "--workers", "1"]
     plan = ["--space", "s2", "--dataset", str(images), *small, "--checkpoint-minutes", "1e-9"]
     process = faults.forked("train_search", plan, tmp_path)
