@@ -224,20 +224,29 @@ class MixedOp(nn.Module):
 
     def __init__(self, names: Sequence[str], channels: int, stride: int, norm_pooling: bool, shared: dict[str, Shared]):
         super().__init__()
-        self.stride, self.operations = stride, nn.ModuleList()
+        self.names, self.stride, self.operations = tuple(names), stride, nn.ModuleList()
         for name in names:
             operation = build_operation(name, channels, stride, supernet_norm)
             if "pool" in name and norm_pooling:  # pooling has no norm of its own; DARTS adds one in the supernet
                 operation = nn.Sequential(operation, supernet_norm(channels))
             self.operations.append(share_start(operation, shared))
 
-    def forward(self, x: Tensor, weights: Tensor, presence: Presence) -> Tensor:
-        """x: (N, C, H, W); weights: θ, (operations,); at least one operation is present. Absent operations are left
-        out of the sum, and the other weights stay as they are. On a decided edge the operation has weight 1."""
+    def forward(self, x: Tensor, weights: Tensor, presence: Presence) -> Tensor | None:
+        """x: (N, C, H, W); weights: θ, (operations,). Absent operations are left out of the sum, and the other weights
+        stay as they are. On a decided edge the operation has weight 1. None where nothing is present but `none`."""
+        present = [index for index in presence.operations if self.names[index] != "none"]
         if presence.decided:
-            (operation,) = presence.operations
-            return self.operations[operation](x)
-        return sum(weights[operation] * self.operations[operation](x) for operation in presence.operations)
+            return add(self.operations[index](x) for index in present)
+        return add(weights[index] * self.operations[index](x) for index in present)
+
+
+def add(terms: Iterable[Tensor | None]) -> Tensor | None:
+    """Returns the sum of the terms that are not None, or None if there are none."""
+    total = None
+    for term in terms:
+        if term is not None:
+            total = term if total is None else total + term
+    return total
 
 
 class Shared(nn.Module):
@@ -301,10 +310,9 @@ class SearchCell(nn.Module):
         states = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
         try:
             for node in self.space.nodes:
-                edges = [edge for edge in self.space.into(node) if presence[edge].operations]
-                sources = [states[self.space.edges[edge][0]] for edge in edges]
-                terms = [self.edges[e](x, weights[e], presence[e]) for e, x in zip(edges, sources, strict=True)]
-                states.append(sum(terms) if terms else Zero(self.edges[self.space.into(node)[0]].stride)(states[0]))
+                edges = [(edge, states[self.space.edges[edge][0]]) for edge in self.space.into(node)]
+                total = add(self.edges[edge](x, weights[edge], presence[edge]) for edge, x in edges)
+                states.append(Zero(self.edges[edges[0][0]].stride)(states[0]) if total is None else total)
         finally:  # a recomputation ends with an exception
             for shared in self.shared:
                 shared.forget()
