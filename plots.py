@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -180,3 +182,34 @@ def draw_retraining(figure: Figure, records: list[dict[str, Any]], title: str) -
         axes.set_ylabel(quantity + unit)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
+
+
+def draw_trajectories(
+    figure: Figure, points: list[dict[str, Any]], panels: dict[str, float | None], x: str, y: str
+) -> None:
+    """Fig. 4, 6, 8 and 9: `y` of plots.AXES over `x`, by method, mean and standard deviation over the seeds; a
+    panel for each data set or space, with the average of all architectures if it is known."""
+    figure.set_size_inches(3 + 2.4 * len(panels), 3.9)  # small, so that its text can be read where it is shown
+    names = list(dict.fromkeys(point["method"] for point in points))
+    seeds = len({point["seed"] for point in points})
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (panel, of_all) in zip(places, panels.items(), strict=True):
+        for name, (colour, marker, style) in zip(names, itertools.cycle(LOOKS), strict=False):
+            values: dict[int, list[float]] = {}
+            for point in points:
+                if point["method"] == name and panel in point[y]:
+                    values.setdefault(point[x], []).append(point[y][panel])
+            at = sorted(values)
+            several = [values[each] for each in at]
+            means = np.array([np.mean(each) for each in several])
+            deviations = np.array([np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in several])
+            axes.plot(at, means, color=colour, marker=marker, linestyle=style, label=name)
+            axes.fill_between(at, means - deviations, means + deviations, color=colour, alpha=0.15, linewidth=0)
+        if of_all is not None:
+            axes.axhline(of_all, color=GREY, linestyle="-.", linewidth=1, label="average of all architectures")
+        axes.set_title(panel)
+        axes.set_xlabel(AXES[x])
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.axes[0].set_ylabel(AXES[y])
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.suptitle(f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed", fontsize=10)

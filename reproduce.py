@@ -15,7 +15,6 @@ folder, with a list of the commands that made them: what is there is not compute
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import random
@@ -29,8 +28,6 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any, NamedTuple
 
-import numpy as np
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import plots
@@ -532,41 +529,10 @@ def table4(args: Namespace) -> None:
     print(f"\nwritten to {study.folder / 'table4.json'}")
 
 
-def draw_trajectories(
-    figure: Figure, points: list[dict[str, Any]], panels: dict[str, float | None], x: str, y: str
-) -> None:
-    """Fig. 4, 6, 8 and 9: `y` of plots.AXES over `x`, by method, mean and standard deviation over the seeds; a
-    panel for each data set or space, with the average of all architectures if it is known."""
-    figure.set_size_inches(3 + 2.4 * len(panels), 3.9)  # small, so that its text can be read where it is shown
-    names = list(dict.fromkeys(point["method"] for point in points))
-    seeds = len({point["seed"] for point in points})
-    places = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (panel, of_all) in zip(places, panels.items(), strict=True):
-        for name, (colour, marker, style) in zip(names, itertools.cycle(plots.LOOKS), strict=False):
-            values: dict[int, list[float]] = {}
-            for point in points:
-                if point["method"] == name and panel in point[y]:
-                    values.setdefault(point[x], []).append(point[y][panel])
-            at = sorted(values)
-            several = [values[each] for each in at]
-            means = np.array([np.mean(each) for each in several])
-            deviations = np.array([np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in several])
-            axes.plot(at, means, color=colour, marker=marker, linestyle=style, label=name)
-            axes.fill_between(at, means - deviations, means + deviations, color=colour, alpha=0.15, linewidth=0)
-        if of_all is not None:
-            axes.axhline(of_all, color=plots.GREY, linestyle="-.", linewidth=1, label="average of all architectures")
-        axes.set_title(panel)
-        axes.set_xlabel(plots.AXES[x])
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.axes[0].set_ylabel(plots.AXES[y])
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.suptitle(f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed", fontsize=10)
-
-
 def save_trajectories(picture: Path, points: list[Record], average: dict[str, float | None], x: str, y: str) -> None:
     """A figure of curves."""
     numbers = {"points": points, "average": average}
-    runs.save_figure(picture, numbers, lambda figure: draw_trajectories(figure, points, average, x, y))
+    runs.save_figure(picture, numbers, lambda figure: plots.draw_trajectories(figure, points, average, x, y))
 
 
 def average_errors(benchmark: dict[str, dict[str, float]]) -> dict[str, float]:
