@@ -1,11 +1,10 @@
-"""NAS-Bench-201 end to end: the commands on its space, true errors from a benchmark, Table 4 and Fig. 4."""
+"""NAS-Bench-201 end to end: the commands on its space, and true errors from a benchmark."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import shutil
-import subprocess
 
 import pytest
 import torch
@@ -15,12 +14,8 @@ import runs
 from genotypes import SPACES, Arch
 from runs import UserError, load_benchmark
 from tests.conftest import load_script
-from tests.test_reproduce import network
 
-REPRODUCE = load_script("reproduce")
-train_search, select, retrain, reproduce = (
-    load_script(name).main for name in ("train_search", "select", "retrain", "reproduce")
-)
+train_search, select, retrain = (load_script(name).main for name in ("train_search", "select", "retrain"))
 SMALL = ["--epochs", "2", "--channels", "4", "--limit", "100"]
 ALL = [Arch(operations) for operations in itertools.product(*SPACES["nb201"].operations["cell"])]
 
@@ -188,131 +183,3 @@ def test_a_benchmark_belongs_to_nas_bench_201(tmp_path, benchmark, capsys):
     assert train_search(["--space", "s2", "--epochs", "1", "--channels", "4", "--limit", "64", "--save", supernet]) == 0
     assert select(["--ckpt", supernet, "--benchmark", str(benchmark)]) == 2
     assert "belongs to the space nb201" in capsys.readouterr().err
-
-
-# ----------------------------------------------------------------------------------------------- Table 4 and Fig. 4
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """The commands of a study run in this process; returns the list of them."""
-    ran = []
-
-    def run(command, children, stopping, **_):
-        ran.append(command[1:])
-        script = {"train_search.py": train_search, "select.py": select}[command[0]]
-        return subprocess.CompletedProcess(command, script(command[1:]), "done\n", "failed\n")
-
-    monkeypatch.setattr(REPRODUCE, "run_script", run)
-    return ran
-
-
-def test_fig4_and_table4_share_their_runs_and_compute_nothing_twice(tmp_path, benchmark, in_process, capsys):
-    flags = ["--benchmark", str(benchmark), "--seeds", "0", "1", *SMALL, "--keep-every", "1", "--tune-epochs", "0"]
-    flags += ["--folder", str(tmp_path)]
-    assert REPRODUCE.main(["fig4", *flags]) == 0
-    searches = [arguments for arguments in in_process if "--space" in arguments]
-    assert len(searches) == 4, "two seeds, bilevel and fixed"
-    assert len(in_process) == 4 + 3 * 2 * 2, "three methods, two seeds, two snapshots"
-    points = json.loads((tmp_path / "fig4.json").read_text())["points"]
-    keys = {(point["method"], point["seed"], point["epoch"]) for point in points}
-    assert keys == set(itertools.product(REPRODUCE.OF_SECTION_6, (0, 1), (1, 2)))
-    with Image.open(tmp_path / "fig4.png") as image:
-        assert len(image.convert("RGB").getcolors(10**6)) > 50, "not blank"
-    assert REPRODUCE.main(["table4", *flags]) == 0
-    assert REPRODUCE.main(["fig4", *flags]) == 0
-    assert len(in_process) == 16
-    table = json.loads((tmp_path / "table4.json").read_text())["nb201"]
-    test_errors = {(each["method"], each["seed"]): each["test_error"] for each in table}
-    for name in REPRODUCE.OF_SECTION_6:
-        method = REPRODUCE.METHODS[name]
-        for seed in (0, 1):
-            path = tmp_path / f"nb201-digits-{method.alpha}-{seed}.{method.selection}.json"
-            saved = json.loads(path.read_text())
-            assert test_errors[name, seed] == saved["test_error"]
-            assert (saved["search"]["alpha"], saved["criterion"]) == (method.alpha, method.criterion)
-            assert saved["seed"] == saved["search"]["seed"] == seed
-    (tmp_path / "nb201-digits-fixed-1.perturbation.json").unlink()
-    assert REPRODUCE.main(["table4", *flags]) == 0
-    assert len(in_process) == 17, "what is missing is computed again"
-    assert REPRODUCE.main(["fig4", *flags, "--keep-every", "3", "--epochs", "4"]) == 2, "settings were changed"
-    capsys.readouterr()
-    shutil.copy(tmp_path / "nb201-digits-fixed-0.pt", tmp_path / "nb201-digits-fixed-1.pt")
-    assert REPRODUCE.main(["table4", *flags]) == 2
-    assert "was begun with supernet" in capsys.readouterr().err, "no stale result"
-    shutil.rmtree(tmp_path)
-    tmp_path.mkdir()
-    assert REPRODUCE.main(["table4", *flags]) == 0
-    out = capsys.readouterr().out
-    assert "| DARTS | 45.70 |" in out
-    assert "| a random architecture |" in out
-
-
-def test_a_study_tells_what_failed(tmp_path, benchmark, in_process, capsys):
-    flags = ["--benchmark", str(benchmark), "--seeds", "0", "--dataset", "nowhere", "--folder", str(tmp_path)]
-    assert REPRODUCE.main(["table4", *flags]) == 2
-    assert "train_search.py --space nb201 --dataset nowhere" in capsys.readouterr().err
-    assert len(in_process) == 1, "nothing is started after a failure"
-
-
-@pytest.mark.parametrize("content", ["{", "[1]", "3", "\0"])
-def test_a_folder_that_is_no_place_for_a_study_is_an_error(tmp_path, benchmark, in_process, content, capsys):
-    (tmp_path / "commands.json").write_text(content)
-    (tmp_path / "file").write_text("")
-    for folder in (tmp_path, tmp_path / "file"):
-        assert REPRODUCE.main(["table4", "--benchmark", str(benchmark), "--folder", str(folder)]) == 2
-        assert "cannot work in" in capsys.readouterr().err
-
-
-def test_fig4_says_which_snapshots_are_missing(tmp_path, benchmark, in_process, capsys):
-    flags = ["--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--folder", str(tmp_path)]
-    flags += ["--method", "DARTS", "--tune-epochs", "0"]
-    assert REPRODUCE.main(["table4", *flags]) == 0
-    assert REPRODUCE.main(["fig4", *flags, "--keep-every", "1"]) == 2
-    assert "no nb201-digits-bilevel-0.epoch001.pt" in capsys.readouterr().err
-
-
-def test_table4_as_a_command_of_its_own(tmp_path, benchmark, capsys):
-    flags = ["--benchmark", str(benchmark), "--seeds", "7", *SMALL, "--tune-epochs", "0", "--folder", str(tmp_path)]
-    assert REPRODUCE.main(["table4", "--method", "DARTS+PT (fix α)", "--jobs", "2", *flags]) == 0
-    found = json.loads((tmp_path / "nb201-digits-fixed-7.perturbation.json").read_text())
-    assert f"| DARTS+PT (fix α) | 6.20 | {found['test_error']['cifar10']:.2f} |" in capsys.readouterr().out
-    assert set(json.loads((tmp_path / "commands.json").read_text())) == {
-        "nb201-digits-fixed-7.pt", "nb201-digits-fixed-7.perturbation.json"
-    }  # fmt: skip
-
-
-def test_all_eight_methods_share_five_searches(tmp_path, benchmark, in_process, capsys):
-    flags = ["table4", "--method", "all", "--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--tune-epochs", "1"]
-    assert REPRODUCE.main([*flags, "--folder", str(tmp_path)]) == 0
-    assert len(in_process) == 5 + 8
-    out = capsys.readouterr().out
-    assert "| SGAS+PT | - |" in out
-    assert "| DARTS | 45.70 |" in out
-    errors = {
-        each["method"]: each["test_error"] for each in json.loads((tmp_path / "table4.json").read_text())["nb201"]
-    }
-    assert errors.keys() == REPRODUCE.METHODS.keys()
-    for name, method in REPRODUCE.METHODS.items():
-        found = json.loads((tmp_path / f"nb201-digits-{method.search}-0.{method.selection}.json").read_text())
-        assert tuple(found["search"][key] for key in ("alpha", "noise", "sgas")) == method[:3]
-        assert errors[name] == found["test_error"]
-        assert REPRODUCE.method_of(found) == name
-        assert len([made for made in found["decisions"] if "edge" in made]) == 6, "SGAS too decides all six edges"
-
-
-def test_the_darts_row_of_table_4_has_the_results_of_the_paper_preset(tmp_path, benchmark, in_process, capsys):
-    network(tmp_path / "a.pt", space="darts", error=2.5)
-    network(tmp_path / "b.pt", space="darts+none", error=2.6, seed=1)
-    network(tmp_path / "c.pt", space="darts", preset="laptop", error=30.0)
-    network(tmp_path / "d.pt", space="s2", error=40.0)
-    flags = ["--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--tune-epochs", "0", "--folder", str(tmp_path)]
-    assert REPRODUCE.main(["table4", "--method", "DARTS+PT", *flags]) == 0
-    assert "| 2.61 ± 0.08 | 2.55 ± 0.07 |" in capsys.readouterr().out
-    assert json.loads((tmp_path / "table4.json").read_text())["darts_space"] == {"DARTS+PT": [2.5, 2.6]}
-
-
-def test_luck_is_the_chance_of_a_mean_as_low():
-    assert REPRODUCE.luck([1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 4, abs=0.02)
-    assert REPRODUCE.luck([1.0, 1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 16, abs=0.01)
-    assert REPRODUCE.luck([4.0, 4.0], [1.0, 2.0, 3.0, 4.0], draws=100) == 1.0

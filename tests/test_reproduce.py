@@ -1,16 +1,19 @@
-"""Tables 2, 3 and 5 from saved results, Fig. 6 and Fig. 9, and that every method is reached by the commands."""
+"""Many runs in one folder: Tables 2-5, Fig. 4, 6 and 9."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
 import torch
+from PIL import Image
 
 import runs
-from genotypes import SPACES
+from genotypes import SPACES, Arch
 from tests.conftest import blank, load_script
 
 REPRODUCE = load_script("reproduce")
@@ -228,73 +231,133 @@ def test_fig9_selects_with_every_number_of_tuning_epochs(supernet, tmp_path, in_
     assert "two supernets have the name" in capsys.readouterr().err
 
 
-# -------------------------------------------------------------------------------------------------- SGAS end to end
+# ----------------------------------------------------------------------------------------------- Table 4 and Fig. 4
 
 
-@pytest.mark.parametrize("criterion", ["magnitude", "perturbation"])
-@pytest.mark.parametrize("space", ["s2", "nb201"])
-def test_select_writes_the_genotype_of_a_supernet_that_sgas_has_decided(space, criterion, tmp_path, capsys):
-    path, save = tmp_path / "supernet.pt", tmp_path / "genotype.json"
-    flags = ["--space", space, "--epochs", "3", "--channels", "2", "--limit", "64", "--save", str(path)]
-    assert SCRIPTS["train_search.py"]([*flags, "--sgas", criterion]) == 0
-    assert SCRIPTS["select.py"](["--ckpt", str(path), "--save", str(save)]) == 0
-    said = capsys.readouterr()
-    assert "were decided during the search; none is left to select" in said.err
-    found = json.loads(save.read_text())
-    assert found["search"]["sgas"] == criterion
-    records = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
-    assert found["decisions"] == [made for record in records for made in record["decisions"]]
-    edges = [made for made in found["decisions"] if "edge" in made]
-    assert len(edges) == (6 if space == "nb201" else 16)
-    architecture, _ = runs.load_architecture(str(save))
-    for made in edges:
-        source, node = made["edge"]
-        assert (made["operation"], source, node) in architecture.cells[made["cell"]].operations
-    assert found["valid_accuracy"] == pytest.approx(records[-1]["valid_accuracy"]), "nothing changed since"
-    assert not blank(save.with_suffix(".png"))
-    assert not blank(path.with_suffix(".png"))
-    again = save.read_bytes()
-    assert SCRIPTS["select.py"](["--ckpt", str(path), "--save", str(save), "--resume"]) == 0
-    assert save.read_bytes() == again
+ALL = [Arch(operations) for operations in itertools.product(*SPACES["nb201"].operations["cell"])]
 
 
-def test_a_stopped_sgas_search_goes_on_as_if_nothing_had_happened(tmp_path):
-    logs = []
-    for name, stops in (("through", False), ("stopped", True)):
-        path = tmp_path / f"{name}.pt"
-        flags = ["--space", "s3", "--epochs", "4", "--channels", "2", "--limit", "64", "--save", str(path)]
-        flags += ["--sgas", "magnitude", "--noise", "gaussian", "--keep-every", "2"]
-        assert SCRIPTS["train_search.py"](flags) == 0
-        if stops:
-            runs.snapshot(path, 2).replace(path)
-            assert SCRIPTS["train_search.py"]([*flags, "--resume"]) == 0
-        records = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
-        logs.append([{**record, "seconds": 0} for record in records])
-    assert logs[0] == logs[1]
+def accuracies(arch):
+    """Some accuracies that differ between architectures: percent on the three data sets."""
+    convolutions = sum("3x3" in name and "conv" in name for name in arch.operations)
+    nothing = sum(name == "none" for name in arch.operations)
+    return 80 + 2 * convolutions - nothing, 60 + convolutions, 30 + 0.5 * convolutions
 
 
-def test_what_sgas_has_left_undecided_is_selected(tmp_path):
-    path, save = tmp_path / "supernet.pt", tmp_path / "genotype.json"
-    flags = ["--space", "s3", "--epochs", "4", "--channels", "2", "--limit", "64", "--save", str(path)]
-    assert SCRIPTS["train_search.py"]([*flags, "--sgas", "magnitude", "--keep-every", "1"]) == 0
-    snapshot = runs.snapshot(path, 2)
-    before = [made for made in torch.load(snapshot, weights_only=True)["state"]["decisions"] if "edge" in made]
-    assert 0 < len(before) < 16
-    assert SCRIPTS["select.py"](["--ckpt", str(snapshot), "--tune-epochs", "0", "--save", str(save)]) == 0
-    decisions = json.loads(save.read_text())["decisions"]
-    kept = [made for made in decisions if "edge" in made]
-    assert kept[: len(before)] == before
-    assert len(kept) > len(before)
-    assert len({(made["cell"], *made["edge"]) for made in kept}) == len(kept), "no edge is decided twice"
-    architecture, _ = runs.load_architecture(str(save))
-    for made in before:
-        source, node = made["edge"]
-        stands = [o for o, s, n in architecture.cells[made["cell"]].operations if (s, n) == (source, node)]
-        assert stands in ([made["operation"]], [])
-    assert len(architecture.normal) == sum(SPACES["s3"].keeps(node) for node in SPACES["s3"].nodes)
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory):
+    path = tmp_path_factory.mktemp("benchmark") / "nb201.csv"
+    rows = (f"{arch},{','.join(map(str, accuracies(arch)))}" for arch in ALL)
+    path.write_text("\n".join(["arch,cifar10,cifar100,imagenet16-120", *rows, ""]))
+    return path
 
 
-def test_sgas_with_fixed_alpha_is_refused(tmp_path, capsys):
-    flags = ["--space", "s2", "--alpha", "fixed", "--sgas", "magnitude", "--save", str(tmp_path / "s.pt")]
-    assert SCRIPTS["train_search.py"](flags) == 2
-    assert "orders the edges by α" in capsys.readouterr().err
+def test_fig4_and_table4_share_their_runs_and_compute_nothing_twice(tmp_path, benchmark, in_process, capsys):
+    flags = ["--benchmark", str(benchmark), "--seeds", "0", "1", *SMALL, "--keep-every", "1", "--tune-epochs", "0"]
+    flags += ["--folder", str(tmp_path)]
+    assert REPRODUCE.main(["fig4", *flags]) == 0
+    searches = [arguments for arguments in in_process if "--space" in arguments]
+    assert len(searches) == 4, "two seeds, bilevel and fixed"
+    assert len(in_process) == 4 + 3 * 2 * 2, "three methods, two seeds, two snapshots"
+    points = json.loads((tmp_path / "fig4.json").read_text())["points"]
+    keys = {(point["method"], point["seed"], point["epoch"]) for point in points}
+    assert keys == set(itertools.product(REPRODUCE.OF_SECTION_6, (0, 1), (1, 2)))
+    with Image.open(tmp_path / "fig4.png") as image:
+        assert len(image.convert("RGB").getcolors(10**6)) > 50, "not blank"
+    assert REPRODUCE.main(["table4", *flags]) == 0
+    assert REPRODUCE.main(["fig4", *flags]) == 0
+    assert len(in_process) == 16
+    table = json.loads((tmp_path / "table4.json").read_text())["nb201"]
+    test_errors = {(each["method"], each["seed"]): each["test_error"] for each in table}
+    for name in REPRODUCE.OF_SECTION_6:
+        method = REPRODUCE.METHODS[name]
+        for seed in (0, 1):
+            path = tmp_path / f"nb201-digits-{method.alpha}-{seed}.{method.selection}.json"
+            saved = json.loads(path.read_text())
+            assert test_errors[name, seed] == saved["test_error"]
+            assert (saved["search"]["alpha"], saved["criterion"]) == (method.alpha, method.criterion)
+            assert saved["seed"] == saved["search"]["seed"] == seed
+    (tmp_path / "nb201-digits-fixed-1.perturbation.json").unlink()
+    assert REPRODUCE.main(["table4", *flags]) == 0
+    assert len(in_process) == 17, "what is missing is computed again"
+    assert REPRODUCE.main(["fig4", *flags, "--keep-every", "3", "--epochs", "4"]) == 2, "settings were changed"
+    capsys.readouterr()
+    shutil.copy(tmp_path / "nb201-digits-fixed-0.pt", tmp_path / "nb201-digits-fixed-1.pt")
+    assert REPRODUCE.main(["table4", *flags]) == 2
+    assert "was begun with supernet" in capsys.readouterr().err, "no stale result"
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    assert REPRODUCE.main(["table4", *flags]) == 0
+    out = capsys.readouterr().out
+    assert "| DARTS | 45.70 |" in out
+    assert "| a random architecture |" in out
+
+
+def test_a_study_tells_what_failed(tmp_path, benchmark, in_process, capsys):
+    flags = ["--benchmark", str(benchmark), "--seeds", "0", "--dataset", "nowhere", "--folder", str(tmp_path)]
+    assert REPRODUCE.main(["table4", *flags]) == 2
+    assert "train_search.py --space nb201 --dataset nowhere" in capsys.readouterr().err
+    assert len(in_process) == 1, "nothing is started after a failure"
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "3", "\0"])
+def test_a_folder_that_is_no_place_for_a_study_is_an_error(tmp_path, benchmark, in_process, content, capsys):
+    (tmp_path / "commands.json").write_text(content)
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path, tmp_path / "file"):
+        assert REPRODUCE.main(["table4", "--benchmark", str(benchmark), "--folder", str(folder)]) == 2
+        assert "cannot work in" in capsys.readouterr().err
+
+
+def test_fig4_says_which_snapshots_are_missing(tmp_path, benchmark, in_process, capsys):
+    flags = ["--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--folder", str(tmp_path)]
+    flags += ["--method", "DARTS", "--tune-epochs", "0"]
+    assert REPRODUCE.main(["table4", *flags]) == 0
+    assert REPRODUCE.main(["fig4", *flags, "--keep-every", "1"]) == 2
+    assert "no nb201-digits-bilevel-0.epoch001.pt" in capsys.readouterr().err
+
+
+def test_table4_as_a_command_of_its_own(tmp_path, benchmark, capsys):
+    flags = ["--benchmark", str(benchmark), "--seeds", "7", *SMALL, "--tune-epochs", "0", "--folder", str(tmp_path)]
+    assert REPRODUCE.main(["table4", "--method", "DARTS+PT (fix α)", "--jobs", "2", *flags]) == 0
+    found = json.loads((tmp_path / "nb201-digits-fixed-7.perturbation.json").read_text())
+    assert f"| DARTS+PT (fix α) | 6.20 | {found['test_error']['cifar10']:.2f} |" in capsys.readouterr().out
+    assert set(json.loads((tmp_path / "commands.json").read_text())) == {
+        "nb201-digits-fixed-7.pt", "nb201-digits-fixed-7.perturbation.json"
+    }  # fmt: skip
+
+
+def test_all_eight_methods_share_five_searches(tmp_path, benchmark, in_process, capsys):
+    flags = ["table4", "--method", "all", "--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--tune-epochs", "1"]
+    assert REPRODUCE.main([*flags, "--folder", str(tmp_path)]) == 0
+    assert len(in_process) == 5 + 8
+    out = capsys.readouterr().out
+    assert "| SGAS+PT | - |" in out
+    assert "| DARTS | 45.70 |" in out
+    errors = {
+        each["method"]: each["test_error"] for each in json.loads((tmp_path / "table4.json").read_text())["nb201"]
+    }
+    assert errors.keys() == REPRODUCE.METHODS.keys()
+    for name, method in REPRODUCE.METHODS.items():
+        found = json.loads((tmp_path / f"nb201-digits-{method.search}-0.{method.selection}.json").read_text())
+        assert tuple(found["search"][key] for key in ("alpha", "noise", "sgas")) == method[:3]
+        assert errors[name] == found["test_error"]
+        assert REPRODUCE.method_of(found) == name
+        assert len([made for made in found["decisions"] if "edge" in made]) == 6, "SGAS too decides all six edges"
+
+
+def test_the_darts_row_of_table_4_has_the_results_of_the_paper_preset(tmp_path, benchmark, in_process, capsys):
+    network(tmp_path / "a.pt", space="darts", error=2.5)
+    network(tmp_path / "b.pt", space="darts+none", error=2.6, seed=1)
+    network(tmp_path / "c.pt", space="darts", preset="laptop", error=30.0)
+    network(tmp_path / "d.pt", space="s2", error=40.0)
+    flags = ["--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--tune-epochs", "0", "--folder", str(tmp_path)]
+    assert REPRODUCE.main(["table4", "--method", "DARTS+PT", *flags]) == 0
+    assert "| 2.61 ± 0.08 | 2.55 ± 0.07 |" in capsys.readouterr().out
+    assert json.loads((tmp_path / "table4.json").read_text())["darts_space"] == {"DARTS+PT": [2.5, 2.6]}
+
+
+def test_luck_is_the_chance_of_a_mean_as_low():
+    assert REPRODUCE.luck([1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 4, abs=0.02)
+    assert REPRODUCE.luck([1.0, 1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 16, abs=0.01)
+    assert REPRODUCE.luck([4.0, 4.0], [1.0, 2.0, 3.0, 4.0], draws=100) == 1.0

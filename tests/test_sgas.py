@@ -1,0 +1,83 @@
+"""SGAS end to end: what the search decides, select.py writes; what it leaves undecided, select.py decides."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import runs
+from genotypes import SPACES
+from tests.conftest import blank, load_script
+
+SCRIPTS = {f"{name}.py": load_script(name).main for name in ("train_search", "select")}
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "perturbation"])
+@pytest.mark.parametrize("space", ["s2", "nb201"])
+def test_select_writes_the_genotype_of_a_supernet_that_sgas_has_decided(space, criterion, tmp_path, capsys):
+    path, save = tmp_path / "supernet.pt", tmp_path / "genotype.json"
+    flags = ["--space", space, "--epochs", "3", "--channels", "2", "--limit", "64", "--save", str(path)]
+    assert SCRIPTS["train_search.py"]([*flags, "--sgas", criterion]) == 0
+    assert SCRIPTS["select.py"](["--ckpt", str(path), "--save", str(save)]) == 0
+    said = capsys.readouterr()
+    assert "were decided during the search; none is left to select" in said.err
+    found = json.loads(save.read_text())
+    assert found["search"]["sgas"] == criterion
+    records = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+    assert found["decisions"] == [made for record in records for made in record["decisions"]]
+    edges = [made for made in found["decisions"] if "edge" in made]
+    assert len(edges) == (6 if space == "nb201" else 16)
+    architecture, _ = runs.load_architecture(str(save))
+    for made in edges:
+        source, node = made["edge"]
+        assert (made["operation"], source, node) in architecture.cells[made["cell"]].operations
+    assert found["valid_accuracy"] == pytest.approx(records[-1]["valid_accuracy"]), "nothing changed since"
+    assert not blank(save.with_suffix(".png"))
+    assert not blank(path.with_suffix(".png"))
+    again = save.read_bytes()
+    assert SCRIPTS["select.py"](["--ckpt", str(path), "--save", str(save), "--resume"]) == 0
+    assert save.read_bytes() == again
+
+
+def test_a_stopped_sgas_search_goes_on_as_if_nothing_had_happened(tmp_path):
+    logs = []
+    for name, stops in (("through", False), ("stopped", True)):
+        path = tmp_path / f"{name}.pt"
+        flags = ["--space", "s3", "--epochs", "4", "--channels", "2", "--limit", "64", "--save", str(path)]
+        flags += ["--sgas", "magnitude", "--noise", "gaussian", "--keep-every", "2"]
+        assert SCRIPTS["train_search.py"](flags) == 0
+        if stops:
+            runs.snapshot(path, 2).replace(path)
+            assert SCRIPTS["train_search.py"]([*flags, "--resume"]) == 0
+        records = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+        logs.append([{**record, "seconds": 0} for record in records])
+    assert logs[0] == logs[1]
+
+
+def test_what_sgas_has_left_undecided_is_selected(tmp_path):
+    path, save = tmp_path / "supernet.pt", tmp_path / "genotype.json"
+    flags = ["--space", "s3", "--epochs", "4", "--channels", "2", "--limit", "64", "--save", str(path)]
+    assert SCRIPTS["train_search.py"]([*flags, "--sgas", "magnitude", "--keep-every", "1"]) == 0
+    snapshot = runs.snapshot(path, 2)
+    before = [made for made in torch.load(snapshot, weights_only=True)["state"]["decisions"] if "edge" in made]
+    assert 0 < len(before) < 16
+    assert SCRIPTS["select.py"](["--ckpt", str(snapshot), "--tune-epochs", "0", "--save", str(save)]) == 0
+    decisions = json.loads(save.read_text())["decisions"]
+    kept = [made for made in decisions if "edge" in made]
+    assert kept[: len(before)] == before
+    assert len(kept) > len(before)
+    assert len({(made["cell"], *made["edge"]) for made in kept}) == len(kept), "no edge is decided twice"
+    architecture, _ = runs.load_architecture(str(save))
+    for made in before:
+        source, node = made["edge"]
+        stands = [o for o, s, n in architecture.cells[made["cell"]].operations if (s, n) == (source, node)]
+        assert stands in ([made["operation"]], [])
+    assert len(architecture.normal) == sum(SPACES["s3"].keeps(node) for node in SPACES["s3"].nodes)
+
+
+def test_sgas_with_fixed_alpha_is_refused(tmp_path, capsys):
+    flags = ["--space", "s2", "--alpha", "fixed", "--sgas", "magnitude", "--save", str(tmp_path / "s.pt")]
+    assert SCRIPTS["train_search.py"](flags) == 2
+    assert "orders the edges by α" in capsys.readouterr().err
