@@ -22,7 +22,7 @@ def test_select_writes_the_genotype_of_a_supernet_that_sgas_has_decided(space, c
     assert SCRIPTS["train_search.py"]([*flags, "--sgas", criterion]) == 0
     assert SCRIPTS["select.py"](["--ckpt", str(path), "--save", str(save)]) == 0
     said = capsys.readouterr()
-    assert "were decided during the search; none is left to select" in said.err
+    assert "the search decided all edges" in said.err
     found = json.loads(save.read_text())
     assert found["search"]["sgas"] == criterion
     records = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
@@ -49,7 +49,7 @@ def test_a_stopped_sgas_search_goes_on_as_if_nothing_had_happened(tmp_path):
         flags += ["--sgas", "magnitude", "--noise", "gaussian", "--keep-every", "2"]
         assert SCRIPTS["train_search.py"](flags) == 0
         if stops:
-            runs.snapshot(path, 2).replace(path)
+            runs.name_snapshot(path, 2).replace(path)
             assert SCRIPTS["train_search.py"]([*flags, "--resume"]) == 0
         records = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
         logs.append([{**record, "seconds": 0} for record in records])
@@ -60,8 +60,9 @@ def test_what_sgas_has_left_undecided_is_selected(tmp_path):
     path, save = tmp_path / "supernet.pt", tmp_path / "genotype.json"
     flags = ["--space", "s3", "--epochs", "4", "--channels", "2", "--limit", "64", "--save", str(path)]
     assert SCRIPTS["train_search.py"]([*flags, "--sgas", "magnitude", "--keep-every", "1"]) == 0
-    snapshot = runs.snapshot(path, 2)
-    before = [made for made in torch.load(snapshot, weights_only=True)["state"]["decisions"] if "edge" in made]
+    snapshot = runs.name_snapshot(path, 2)
+    records = torch.load(snapshot, weights_only=True)["records"]
+    before = [made for record in records for made in record["decisions"] if "edge" in made]
     assert 0 < len(before) < 16
     assert SCRIPTS["select.py"](["--ckpt", str(snapshot), "--tune-epochs", "0", "--save", str(save)]) == 0
     decisions = json.loads(save.read_text())["decisions"]
