@@ -2,177 +2,229 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import json
-import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
-from PIL import Image
 
 import runs
 from genotypes import SPACES, Arch
-from tests.conftest import blank, load_script
+from tests.conftest import ROOT, blank, load_script
 
 REPRODUCE = load_script("reproduce")
 SCRIPTS = {f"{name}.py": load_script(name).main for name in ("train_search", "select", "retrain")}
-SMALL = ["--epochs", "1", "--channels", "2", "--limit", "64", "--tune-epochs", "1"]
+SMALL = ["--epochs", "1", "--channels", "2", "--limit", "64"]
+FAST = [*SMALL, "--tune-epochs", "0", "--threads", "1", "--seeds", "0"]
 
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """The commands of a study run in this process, networks for an epoch; returns the list of them."""
-    ran = []
+    """Runs the commands of a study in this process, quickly: networks for one epoch, no pictures of runs, the benchmark
+    read once. Returns the list of their scripts."""
+    ran, save_picture = [], runs.save_picture
+    monkeypatch.setattr(runs, "load_benchmark", functools.cache(runs.load_benchmark))
+    monkeypatch.setattr(runs, "save_picture", lambda path, draw: path.stem[:3] == "fig" and save_picture(path, draw))
 
-    def run(command, children, stopping, **_):
-        ran.append(command)
-        more = ["--epochs", "1", "--channels", "2", "--limit", "64"] if command[0] == "retrain.py" else []
-        return subprocess.CompletedProcess(command, SCRIPTS[command[0]](command[1:] + more), "done\n", "failed\n")
+    def run(line, stdout, stderr, **_):
+        script, arguments = Path(line[1]).name, line[2:]
+        ran.append(script)
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stdout if stderr else sys.stderr):
+            status = SCRIPTS[script](arguments + (SMALL if script == "retrain.py" else []))
+        return Mock(poll=lambda: status, returncode=status)
 
-    monkeypatch.setattr(REPRODUCE, "run_script", run)
+    monkeypatch.setattr(REPRODUCE, "subprocess", Mock(Popen=run, STDOUT=subprocess.STDOUT))
     return ran
 
 
-def printed_rows(out):
-    """The rows of the tables in an output, by their first cell."""
+@pytest.fixture
+def reproduce(tmp_path, capsys):
+    """Runs reproduce.py on a folder; returns what it prints, or the line of its error."""
+
+    def run(command, *flags):
+        capsys.readouterr()
+        status = REPRODUCE.main([command, "--folder", str(tmp_path), *map(str, flags)])
+        out, err = capsys.readouterr()
+        assert status in (0, 2)
+        return out if status == 0 else next(line for line in err.splitlines() if line.startswith("reproduce.py: error"))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory):
+    """A table of NAS-Bench-201 in which architectures differ."""
+    path = tmp_path_factory.mktemp("benchmark") / "nb201.csv"
+    rows = ["arch,cifar10,cifar100,imagenet16-120"]
+    for operations in itertools.product(*SPACES["nb201"].operations["cell"]):
+        convolutions = sum("conv" in name for name in operations)
+        rows.append(f"{Arch(operations)},{80 + 2 * convolutions - operations.count('none')},60,{30 + convolutions}")
+    path.write_text("\n".join(rows))
+    return path
+
+
+def read_rows(out):
+    """Returns the rows of the tables in an output, by their first cell."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line.startswith("| ")]
     return {row[0]: row[1:] for row in rows}
 
 
-# ---------------------------------------------------------------------------------------------------- Tables 2 and 3
+def write_network(path, error, top5=None, **changes):
+    """Writes a network as retrain.py would, with what the tables read."""
+    record = {"epoch": 1, "test_error": error, "seconds": 1.0} | ({"test_error_top5": top5} if top5 else {})
+    content = {"schema": runs.CHECKPOINT_SCHEMA, "kind": "network", "settings": {}, "state": {}, "records": [record]}
+    content |= {"finished": True, "parameters": 3_300_000, "origin": {"seconds": {"search": 7200.0, "selection": 90.0}}}
+    torch.save(content | changes, path)
 
 
-def test_table_3_searches_selects_and_retrains_what_is_missing(tmp_path, in_process):
-    methods = ["DARTS", "SGAS"]
-    flags = ["table3", "--run", *(text for name in methods for text in ("--method", name)), *SMALL]
-    flags += ["--space", "s2", "--seeds", "0", "--folder", str(tmp_path)]
-    assert REPRODUCE.main(flags) == 0
-    assert len(in_process) == 3 * len(methods)
-    results = {each["method"]: each for each in json.loads((tmp_path / "table3.json").read_text())}
-    assert list(results) == methods
-    for name in methods:
-        method = REPRODUCE.METHODS[name]
-        path = tmp_path / f"s2-digits-{method.search}-0.{method.selection}.json"
-        found = json.loads(path.read_text())
-        assert {"edge" if "edge" in made else "node" for made in found["decisions"]} == {"edge", "node"}
-        content = torch.load(path.with_suffix(".network.pt"), weights_only=True)
-        assert results[name]["test_error"] == content["records"][-1]["test_error"]
-        assert results[name]["parameters"] == content["parameters"]
-        seconds = results[name]["seconds"]
-        records = torch.load(tmp_path / f"s2-digits-{method.search}-0.pt", weights_only=True)["records"]
-        assert seconds["search"] == pytest.approx(sum(each["seconds"] for each in records), abs=0.01)
-        assert (seconds["selection"] > 0) == (method.sgas == "none"), "SGAS leaves nothing to select"
+# -------------------------------------------------------------------------------------------------- Tables 2, 3 and 5
+
+
+def test_table_3_searches_selects_and_retrains_what_is_missing(tmp_path, in_process, reproduce):
+    flags = ["--method", "DARTS", "--method", "SGAS", *FAST, "--space", "s2"]
+    printed = reproduce("table3", "--run", *flags)
+    assert sorted(in_process) == sorted(2 * list(SCRIPTS))
+    content = json.loads((tmp_path / "table3.json").read_text())
+    for result, name in zip(content["results"], ("darts", "sgas"), strict=True):
+        network = torch.load(tmp_path / f"s2-digits-{name}-0.network.pt", weights_only=True)
+        assert result["test_error"] == network["records"][-1]["test_error"]
+        assert result["parameters"] == network["parameters"]
+        assert (result["seconds"]["selection"] > 0) == (name == "darts"), "SGAS leaves nothing to select"
+        assert read_rows(printed)[result["method"]][1] == f"{result['test_error']:.2f}"
+    saved = json.loads((tmp_path / "commands.json").read_text())
+    assert saved["setting"] == content["setting"]
+    for made, read in (("darts-0.json", "alpha-bilevel-0.pt"), ("darts-0.network.pt", "darts-0.json")):
+        assert runs.fingerprint(tmp_path / f"s2-digits-{read}") in saved["commands"][f"s2-digits-{made}"]
     in_process.clear()
-    assert REPRODUCE.main(flags) == 0
+    reproduce("table3", "--run", *flags)
+    assert read_rows(reproduce("table3", *flags[:4])) == read_rows(printed), "the folder knows its setting"
     assert not in_process, "nothing is computed twice"
 
 
-def network(
-    path, method="DARTS+PT", space="s2", dataset="cifar10", preset="paper", error=2.5, top5=None, seed=0, **how
-):
-    """A saved network with all that the tables read of it; `how`: settings of the search, and `tune_epochs`."""
-    of = REPRODUCE.METHODS[method]
-    search = {"dataset": "cifar10", "preset": preset, "seed": seed, "limit": None, "layers": 8, "channels": 16}
-    search |= {"epochs": 50, "alpha": of.alpha, "noise": of.noise, "sgas": of.sgas} | how
-    origin = {"space": space, "dataset": "cifar10", "preset": preset, "criterion": of.criterion, "metric": "accuracy"}
-    origin |= {"tune_epochs": how.get("tune_epochs", 5) if of.tuned else 0, "search": search}
-    search.pop("tune_epochs", None)
-    origin["seconds"] = {"search": 7200.0, "selection": 90.0}
-    settings = {"dataset": dataset, "preset": preset, "seed": seed, "limit": None, "image_size": 32, "layers": 20}
-    settings |= {"channels": 36, "epochs": 600, "genotype": f"found by {method}", "data": None}
-    accuracies = {"train_accuracy": 99.0, "train_loss": 0.1, "test_accuracy": 100 - error, "test_loss": 0.2}
-    records = [{"epoch": 600, "test_error": error, **accuracies, "seconds": 1.0}]
-    records[0] |= {"test_error_top5": top5} if top5 else {}
-    content = {"schema": 2, "kind": "network", "settings": settings, "finished": True}
-    content |= {"state": {"done": 1, "progress": []}, "random": None, "seconds": 0.0}
-    content |= {"records": records, "parameters": 3_300_000, "origin": origin}
-    runs.save_checkpoint(path, content)
-    return content
+@pytest.mark.parametrize("flags", [["--epochs", "2"], ["--run", "--epochs", "1", "--lr", "0.1"], ["--run"]])
+def test_a_folder_takes_one_setting_only(tmp_path, in_process, reproduce, flags):
+    setting = {"dataset": "digits", "preset": "laptop", "epochs": "1"}
+    (tmp_path / "commands.json").write_text(json.dumps({"setting": setting}))
+    write_network(tmp_path / "s2-digits-darts-0.network.pt", error=2.0)
+    assert "give another --folder" in reproduce("table3", *flags)
+    assert not in_process
+    assert read_rows(reproduce("table3", "--epochs", "1"))["DARTS"][1] == "2.00"
 
 
-def test_table_3_compares_only_what_has_the_same_setting(tmp_path, capsys):
-    for seed, error in ((10, 4.0), (0, 2.0), (2, 3.0)):
-        network(tmp_path / f"s2-{seed}.pt", seed=seed, error=error)
-    network(tmp_path / "s2-2.1.pt", seed=2, error=9.5)  # an earlier result, moved aside
-    os.utime(tmp_path / "s2-2.1.pt", (1, 1))
-    network(tmp_path / "magnitude.pt", method="DARTS", error=9.0)
-    network(tmp_path / "tuned.pt", method="DARTS+PT-Mag", error=8.0)
-    network(tmp_path / "s4.pt", space="s4", method="DARTS+PT (fix α)", error=2.75)
-    network(tmp_path / "longer.pt", epochs=60, error=1.0)
-    network(tmp_path / "other.pt", preset="laptop", error=1.5)
-    network(tmp_path / "rate.pt", lr=0.5, error=1.6)
-    network(tmp_path / "tuning.pt", tune_epochs=1, error=1.7)
-    network(tmp_path / "darts.pt", space="darts", error=1.25)
-    unfinished = network(tmp_path / "unfinished.pt", error=0.5)
-    runs.save_checkpoint(tmp_path / "unfinished.pt", unfinished | {"finished": False})
-    (tmp_path / "damaged.pt").write_bytes(b"nothing")
-    runs.save_checkpoint(tmp_path / "published.pt", unfinished | {"origin": {}})
-    assert REPRODUCE.main(["table3", "--folder", str(tmp_path)]) == 0
-    tables = [(text, printed_rows(text)) for text in capsys.readouterr().out.split("\nTable 3:")[1:]]
-    assert len(tables) == 5
-    rows = next(rows for _, rows in tables if "2.00" in rows["S2"][5])
-    assert rows["S2"] == ["4.85", "9.00", "9.00", "2.79", "3.00 ± 1.00", "2.00, 3.00, 4.00", "2.59", "-", "-"]
-    assert rows["S4"] == ["7.20", "-", "-", "2.64", "-", "-", "2.58", "2.75", "2.75"]
-    assert rows["S1"] == ["3.84", "-", "-", "3.50", "-", "-", "2.86", "-", "-"]
-    of_others = {rows["S2"][4]: (text.splitlines()[0], rows["S2"][1]) for text, rows in tables}
-    assert "60 epochs" in of_others["1.00"][0]
-    assert "laptop" in of_others["1.50"][0]
-    assert of_others["1.60"][1] == "-"
-    assert of_others["1.70"] == (of_others["3.00 ± 1.00"][0].replace("tuning: 5", "tuning: 1"), "9.00")
-
-
-def test_tables_2_and_5_stand_beside_the_figures_of_the_paper(tmp_path, capsys):
+def test_tables_2_and_5_stand_beside_the_figures_of_the_paper(tmp_path, reproduce):
+    (tmp_path / "commands.json").write_text('{"setting": {"dataset": "cifar10", "preset": "paper"}}')
     for seed, error in enumerate((2.5, 2.7)):
-        network(tmp_path / f"{seed}.pt", space="darts", seed=seed, error=error)
-    network(tmp_path / "smoothed.pt", space="darts", method="SDARTS-RS", error=2.75)
-    network(tmp_path / "uniform.pt", space="darts", method="SDARTS-RS", error=2.25, noise="uniform")
-    network(tmp_path / "none.pt", space="darts+none", error=9.0)
+        write_network(tmp_path / f"darts-cifar10-darts-pt-{seed}.network.pt", error)
+    write_network(tmp_path / "darts-cifar10-sgas-0.network.pt", 2.75)
+    write_network(tmp_path / "darts-cifar10-sgas-1.network.pt", 1.0, finished=False)
+    write_network(tmp_path / "darts+none-cifar10-darts-pt-0.network.pt", 9.0)
+    write_network(tmp_path / "s2-cifar10-darts-pt-0.network.pt", 8.0)
+    printed = reproduce("table2")
+    assert "--dataset cifar10 --preset paper" in printed
+    rows, cost = read_rows(printed), ["-", "3.300", "2.02"]
+    assert rows["DARTS+PT"] == ["2.61 ± 0.08, best 2.48, 3.0 M, 0.8 days", "2.60 ± 0.14", "2.50, 2.70", *cost]
+    assert rows["SGAS"] == ["2.66 ± 0.24, 3.7 M, 0.25 days", "2.75", "2.75", *cost], "no unfinished network"
+    assert "DARTS" not in rows
+    genotype, network = (f"{tmp_path}/darts-cifar10-darts-pt-0.{end}" for end in ("json", "imagenet.pt"))
+    assert f"retrain.py --arch {genotype} --dataset imagenet --data DIR --save {network}" in printed
     for seed, error, top5 in ((0, 25.0, 8.0), (1, 26.0, 9.0)):
-        network(tmp_path / f"imagenet{seed}.pt", space="darts", dataset="imagenet", seed=seed, error=error, top5=top5)
-    assert REPRODUCE.main(["table2", "--folder", str(tmp_path)]) == 0
-    of_table2, of_table5 = (printed_rows(text) for text in capsys.readouterr().out.split("\nTable 5"))
-    paper, cost = ["2.61 ± 0.08", "2.48", "3.0", "0.8"], ["3.300", "2.0 h", "90 s"]
-    assert of_table2["DARTS+PT"] == [*paper, "2.60 ± 0.14", "2.50", "2.50, 2.70", *cost]
-    assert of_table2["SDARTS-RS"] == ["2.67 ± 0.03", "-", "3.4", "0.4", "2.75", "2.75", "2.75", *cost]
-    assert of_table2["SDARTS-RS, uniform"] == [*4 * "-", "2.25", "2.25", "2.25", *cost]
-    assert of_table5["DARTS+PT"] == ["25.5, 8.0, 4.6", "25.50 ± 0.71", "8.50 ± 0.71", "3.3"]
-    assert REPRODUCE.main(["table2", "--folder", str(tmp_path), "--space", "darts+none"]) == 0
-    assert printed_rows(capsys.readouterr().out)["DARTS+PT"][4] == "9.00"
+        write_network(tmp_path / f"darts-cifar10-darts-pt-{seed}.imagenet.pt", error, top5)
+    table2, table5 = map(read_rows, reproduce("table5").split("Table 5"))
+    assert table2 == rows
+    assert table5["DARTS+PT"][:4] == ["25.5, top-5 8.0, 4.6 M", "25.50 ± 0.71", "25.00, 26.00", "8.50 ± 0.71"]
+    assert len(json.loads((tmp_path / "table2.json").read_text())["imagenet"]) == 2
+    assert read_rows(reproduce("table2", "--space", "darts+none"))["DARTS+PT"][1] == "9.00"
+    assert read_rows(reproduce("table3", "--space", "s2", "s2"))["DARTS+PT"][:3] == ["2.79", "8.00", "8.00"]
 
 
-def test_results_of_the_paper_have_its_preset_throughout(tmp_path):
-    network(tmp_path / "a.pt", space="darts", error=2.5)
-    content = network(tmp_path / "b.pt", space="darts", seed=1)
-    content["origin"]["search"]["preset"] = "laptop"
-    runs.save_checkpoint(tmp_path / "b.pt", content)
-    assert [each.paper for each in REPRODUCE.saved_results(tmp_path)] == [True, False]
-
-
-def test_a_folder_without_results_is_an_error(tmp_path, capsys):
+def test_a_folder_without_sound_networks_is_an_error(tmp_path, reproduce):
     for command in ("table2", "table3"):
-        assert REPRODUCE.main([command, "--folder", str(tmp_path)]) == 2
-        assert "--run makes them" in capsys.readouterr().err
+        assert "--run makes them" in reproduce(command)
+    write_network(tmp_path / "s1-digits-darts-0.network.pt", 2.0, origin={})
+    assert "s1-digits-darts-0.network.pt is no network of a selected architecture" in reproduce("table3")
+    (tmp_path / "s1-digits-darts-0.network.pt").write_bytes(b"nothing")
+    assert "s1-digits-darts-0.network.pt is damaged" in reproduce("table3")
 
 
-def test_a_method_is_told_by_its_search_and_its_selection():
-    search = {"alpha": "bilevel", "noise": "none", "sgas": "none"}
+# ----------------------------------------------------------------------------------------------- Table 4 and Fig. 4
 
-    def found(criterion, tune_epochs, **changes):
-        return REPRODUCE.method_of({"search": search | changes, "criterion": criterion, "tune_epochs": tune_epochs})
 
-    assert found("magnitude", 0) == "DARTS"
-    assert found("magnitude", 5) == "DARTS+PT-Mag"
-    assert found("perturbation", 5) == found("perturbation", 0) == "DARTS+PT"
-    assert found("perturbation", 5, alpha="fixed") == "DARTS+PT (fix α)"
-    assert found("magnitude", 0, noise="gaussian") == "SDARTS-RS"
-    assert found("perturbation", 5, sgas="magnitude") == found("magnitude", 0, sgas="magnitude") == "SGAS"
-    assert found("magnitude", 0, sgas="perturbation") == "SGAS+PT"
-    assert found("random", 0) is None
-    assert found("perturbation", 5, noise="uniform") == "SDARTS-RS+PT, uniform"
-    before = {"search": {"alpha": "bilevel"}, "criterion": "perturbation", "tune_epochs": 5}
-    assert REPRODUCE.method_of(before) == "DARTS+PT", "of a search before there were others"
+def test_fig_4_and_table_4_share_their_runs(tmp_path, benchmark, in_process, reproduce):
+    flags = ["--benchmark", benchmark, *FAST, "--epochs", "2", "--keep-every", "1"]
+    reproduce("fig4", *flags)
+    assert in_process.count("train_search.py") == 2, "α bilevel and fixed"
+    assert in_process.count("select.py") == 3 * 2, "three methods, two snapshots"
+    points = [(each["method"], each["epoch"]) for each in json.loads((tmp_path / "fig4.json").read_text())["points"]]
+    assert sorted(points) == sorted(itertools.product(REPRODUCE.MAIN_METHODS, (1, 2)))
+    assert not blank(tmp_path / "fig4.png")
+    rows = read_rows(reproduce("table4", *flags))
+    reproduce("fig8", *flags)
+    assert len(in_process) == 8, "nothing is computed twice"
+    for each in json.loads((tmp_path / "table4.json").read_text())["nb201"]:
+        name = REPRODUCE.METHODS[each["method"]].slug
+        assert each["test_error"] == json.loads((tmp_path / f"nb201-digits-{name}-0.json").read_text())["test_error"]
+        assert rows[each["method"]][1] == f"{each['test_error']['cifar10']:.2f}"
+    assert "a random architecture" in rows
+
+
+def test_what_is_missing_is_computed_again_and_what_is_stale_is_refused(tmp_path, benchmark, in_process, reproduce):
+    flags = ["--benchmark", benchmark, *FAST, "--seeds", "0", "1", "--method", "DARTS+PT (fix α)"]
+    reproduce("table4", *flags)
+    (tmp_path / "nb201-digits-darts-pt-fixed-1.json").unlink()
+    reproduce("table4", *flags)
+    assert in_process == 2 * ["train_search.py"] + 3 * ["select.py"]
+    shutil.copy(tmp_path / "nb201-digits-alpha-fixed-0.pt", tmp_path / "nb201-digits-alpha-fixed-1.pt")
+    assert "was begun with supernet" in reproduce("table4", *flags, "--jobs", "2"), "the supernet is another one"
+    flags += ["--folder", str(tmp_path / "other"), "--epochs", "2"]
+    reproduce("table4", *flags)
+    assert "kept no" in reproduce("fig4", *flags, "--keep-every", "1")
+
+
+def test_all_eight_methods_share_five_searches(tmp_path, benchmark, in_process, reproduce):
+    rows = read_rows(reproduce("table4", "--method", "all", "--benchmark", benchmark, *FAST, "--tune-epochs", "1"))
+    assert (in_process.count("train_search.py"), in_process.count("select.py")) == (5, 8)
+    wanted = {
+        "darts": ("bilevel", "none", "none", "magnitude", 0),
+        "darts-pt": ("bilevel", "none", "none", "perturbation", 1),
+        "darts-pt-mag": ("bilevel", "none", "none", "magnitude", 1),
+        "darts-pt-fixed": ("fixed", "none", "none", "perturbation", 1),
+        "sdarts-rs": ("bilevel", "gaussian", "none", "magnitude", 0),
+        "sdarts-rs-pt": ("bilevel", "gaussian", "none", "perturbation", 1),
+        "sgas": ("bilevel", "none", "magnitude", "magnitude", 0),
+        "sgas-pt": ("bilevel", "none", "perturbation", "perturbation", 0),
+    }
+    for name, method in REPRODUCE.METHODS.items():
+        found = json.loads((tmp_path / f"nb201-digits-{method.slug}-0.json").read_text())
+        trained = tuple(found["search"][key] for key in ("alpha", "noise", "sgas"))
+        assert (*trained, found["criterion"], found["tune_epochs"]) == wanted[method.slug]
+        assert rows[name][1] == f"{found['test_error']['cifar10']:.2f}"
+
+
+def test_table_4_has_the_networks_of_the_darts_space_in_the_papers_setting(tmp_path, benchmark, monkeypatch, reproduce):
+    made = [{"method": "DARTS+PT", "test_error": {"cifar10": 6.0}}]
+    monkeypatch.setattr(REPRODUCE, "make_architectures", lambda *_: made)
+    monkeypatch.setattr(REPRODUCE.Study, "run", lambda *_: None)
+    write_network(tmp_path / "darts-cifar10-darts-pt-0.network.pt", 2.5)
+    write_network(tmp_path / "s2-cifar10-darts-pt-0.network.pt", 40.0)
+    for preset, here in (("paper", "2.50"), ("laptop", "-")):
+        flags = ["--benchmark", benchmark, "--dataset", "cifar10", "--preset", preset]
+        assert read_rows(reproduce("table4", *flags))["DARTS+PT"][4:] == ["2.61 ± 0.08", here]
+
+
+def test_luck_is_the_chance_of_a_mean_as_low():
+    assert float(REPRODUCE.estimate_luck([1.0], [1.0, 2.0, 3.0, 4.0]).rstrip("%")) == pytest.approx(25, abs=1)
+    assert float(REPRODUCE.estimate_luck([1.0, 1.0], [1.0, 2.0, 3.0, 4.0]).rstrip("%")) == pytest.approx(6.25, abs=1)
+    assert REPRODUCE.estimate_luck([4.0, 4.0], [1.0, 2.0, 3.0, 4.0]) == "100.00%"
+    assert REPRODUCE.estimate_luck([0.5], [1.0, 2.0]) == "< 0.01%"
 
 
 # --------------------------------------------------------------------------------------------------- Fig. 6 and Fig. 9
@@ -181,18 +233,15 @@ def test_a_method_is_told_by_its_search_and_its_selection():
 @pytest.fixture(scope="module")
 def supernet(tmp_path_factory):
     path = tmp_path_factory.mktemp("supernet") / "supernet.pt"
-    flags = ["--epochs", "1", "--channels", "2", "--limit", "64", "--save", str(path)]
-    assert SCRIPTS["train_search.py"](["--space", "nb201", *flags]) == 0
+    assert SCRIPTS["train_search.py"](["--space", "nb201", *SMALL, "--save", str(path)]) == 0
     return path
 
 
-def test_fig6_draws_the_logs_of_selections(supernet, tmp_path, capsys):
-    logs = []
-    for criterion in ("perturbation", "magnitude"):
-        save = tmp_path / f"{criterion}.json"
-        flags = ["--criterion", criterion, "--tune-epochs", "1", "--save", str(save)]
+def test_fig_6_draws_the_logs_of_selections(supernet, tmp_path, capsys):
+    logs = [tmp_path / f"{criterion}.jsonl" for criterion in ("perturbation", "magnitude")]
+    for log in logs:
+        flags = ["--criterion", log.stem, "--tune-epochs", "0", "--save", str(log.with_suffix(".json"))]
         assert SCRIPTS["select.py"](["--ckpt", str(supernet), *flags]) == 0
-        logs.append(save.with_suffix(".jsonl"))
     picture = tmp_path / "fig6.png"
     assert REPRODUCE.main(["fig6", *map(str, logs), "--save", str(picture)]) == 0
     assert not blank(picture)
@@ -203,161 +252,79 @@ def test_fig6_draws_the_logs_of_selections(supernet, tmp_path, capsys):
         assert own == [record["valid_accuracy"] for record in records]
         assert len(own) == 6
     for arguments, message in (
-        ([str(tmp_path / "nothing.jsonl")], "there is no file"),
-        ([str(logs[0].with_suffix(".json"))], "the log of a selection"),
-        ([*map(str, logs), str(logs[0])], "another selection by perturbation with seed 0"),
-        ([str(logs[0]), "--save", str(logs[0].with_suffix(".png"))], "not that of a run"),
-        ([str(logs[0]), "--save", str(tmp_path / "fig6.json")], "ends in .png"),
+        ([tmp_path / "nothing.jsonl"], "there is no file"),
+        ([supernet], "holds a supernet, and a selection is needed"),
+        ([*logs, logs[0]], "another selection by perturbation with seed 0"),
+        ([logs[0], "--save", logs[0].with_suffix(".png")], "not that of a run"),
+        ([logs[0], "--save", tmp_path / "fig6.json"], "ends in .png"),
     ):
         capsys.readouterr()
-        assert REPRODUCE.main(["fig6", *arguments]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert message in line
+        assert REPRODUCE.main(["fig6", *map(str, arguments)]) == 2
+        assert message in capsys.readouterr().err
 
 
-def test_fig9_selects_with_every_number_of_tuning_epochs(supernet, tmp_path, in_process, capsys):
-    flags = ["--ckpt", str(supernet), "--folder", str(tmp_path), "--tune-epochs", "0", "1", "1"]
-    assert REPRODUCE.main(["fig9", *flags]) == 0
+def test_fig_9_selects_with_every_number_of_tuning_epochs(supernet, benchmark, tmp_path, in_process, reproduce):
+    flags = ["--ckpt", supernet, "--threads", "1", "--tune-epochs", "0", "1", "1"]
+    reproduce("fig9", *flags)
     assert not blank(tmp_path / "fig9.png")
     points = json.loads((tmp_path / "fig9.json").read_text())["points"]
+    assert [point["tune_epochs"] for point in points] == [0, 1]
     for point in points:
         saved = json.loads((tmp_path / f"supernet.tune{point['tune_epochs']}.json").read_text())
         assert saved["tune_epochs"] == point["tune_epochs"]
         assert point["valid_accuracy"] == {"nb201": saved["valid_accuracy"]}
-        assert point["method"] == "DARTS+PT"
-    assert [point["tune_epochs"] for point in points] == [0, 1]
+        assert point["method"] == "α bilevel"
     assert len(in_process) == 2
-    assert REPRODUCE.main(["fig9", *flags, "--ckpt", str(supernet), str(supernet)]) == 2
-    assert "two supernets have the name" in capsys.readouterr().err
+    reproduce("fig9", *flags, "--benchmark", benchmark)
+    content = json.loads((tmp_path / "fig9.json").read_text())
+    assert content["points"][0]["test_error"].keys() == content["average"].keys() == set(runs.BENCHMARKED)
+    assert "the same file name" in reproduce("fig9", *flags, "--ckpt", supernet, supernet)
 
 
-# ----------------------------------------------------------------------------------------------- Table 4 and Fig. 4
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_after_a_failure_nothing_is_started_and_its_error_is_shown(tmp_path, benchmark, in_process, reproduce, jobs):
+    error = reproduce(
+        "table4", "--benchmark", benchmark, *FAST, "--seeds", 0, 1, "--dataset", "nowhere", "--jobs", jobs
+    )
+    assert "train_search.py --alpha bilevel --space nb201 --dataset nowhere" in error
+    assert jobs == 1 or "nowhere" in error.split(": train_search.py: error: ")[1]
+    assert in_process == jobs * ["train_search.py"]
+    assert not (tmp_path / "commands.json").exists(), "a setting without a result binds nobody"
 
 
-ALL = [Arch(operations) for operations in itertools.product(*SPACES["nb201"].operations["cell"])]
+def test_a_study_that_is_stopped_ends_its_runs_and_goes_on(tmp_path, benchmark, in_process, reproduce):
+    flags = ["--benchmark", benchmark, *FAST, "--seeds", 0, 1, "--tune-epochs", 8, "--jobs", 2, "--method", "DARTS+PT"]
+    line = map(str, [sys.executable, ROOT / "reproduce.py", "table4", "--folder", tmp_path, *flags])
+    study = subprocess.Popen(list(line), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    logs = [tmp_path / f"nb201-digits-darts-pt-{seed}.jsonl" for seed in (0, 1)]
+    while not all(log.exists() and len(log.read_text().splitlines()) > 1 for log in logs):
+        assert study.poll() is None
+        time.sleep(0.05)
+    assert "another run is writing to" in reproduce("table4", *flags), "one study at a time"
+    study.send_signal(signal.SIGTERM)
+    _, err = study.communicate()
+    assert study.returncode == 128 + signal.SIGTERM
+    assert err.splitlines()[-1].startswith("reproduce.py: stopped by SIGTERM; to go on: python reproduce.py table4")
+    assert "Traceback" not in err
+    assert len(json.loads((tmp_path / "commands.json").read_text())["commands"]) == 2, "the searches"
+    before = [log.read_text().splitlines() for log in logs]
+    assert min(map(len, before)) < 6, "of six rounds"
+    reproduce("table4", *flags)
+    assert in_process == ["select.py", "select.py"]
+    for log, lines in zip(logs, before, strict=True):
+        assert log.read_text().splitlines()[0] == lines[0], "it went on"
+        assert len(log.read_text().splitlines()) == 6
 
 
-def accuracies(arch):
-    """Some accuracies that differ between architectures: percent on the three data sets."""
-    convolutions = sum("3x3" in name and "conv" in name for name in arch.operations)
-    nothing = sum(name == "none" for name in arch.operations)
-    return 80 + 2 * convolutions - nothing, 60 + convolutions, 30 + 0.5 * convolutions
-
-
-@pytest.fixture(scope="module")
-def benchmark(tmp_path_factory):
-    path = tmp_path_factory.mktemp("benchmark") / "nb201.csv"
-    rows = (f"{arch},{','.join(map(str, accuracies(arch)))}" for arch in ALL)
-    path.write_text("\n".join(["arch,cifar10,cifar100,imagenet16-120", *rows, ""]))
-    return path
-
-
-def test_fig4_and_table4_share_their_runs_and_compute_nothing_twice(tmp_path, benchmark, in_process, capsys):
-    flags = ["--benchmark", str(benchmark), "--seeds", "0", "1", *SMALL, "--keep-every", "1", "--tune-epochs", "0"]
-    flags += ["--folder", str(tmp_path)]
-    assert REPRODUCE.main(["fig4", *flags]) == 0
-    searches = [arguments for arguments in in_process if "--space" in arguments]
-    assert len(searches) == 4, "two seeds, bilevel and fixed"
-    assert len(in_process) == 4 + 3 * 2 * 2, "three methods, two seeds, two snapshots"
-    points = json.loads((tmp_path / "fig4.json").read_text())["points"]
-    keys = {(point["method"], point["seed"], point["epoch"]) for point in points}
-    assert keys == set(itertools.product(REPRODUCE.OF_SECTION_6, (0, 1), (1, 2)))
-    with Image.open(tmp_path / "fig4.png") as image:
-        assert len(image.convert("RGB").getcolors(10**6)) > 50, "not blank"
-    assert REPRODUCE.main(["table4", *flags]) == 0
-    assert REPRODUCE.main(["fig4", *flags]) == 0
-    assert len(in_process) == 16
-    table = json.loads((tmp_path / "table4.json").read_text())["nb201"]
-    test_errors = {(each["method"], each["seed"]): each["test_error"] for each in table}
-    for name in REPRODUCE.OF_SECTION_6:
-        method = REPRODUCE.METHODS[name]
-        for seed in (0, 1):
-            path = tmp_path / f"nb201-digits-{method.alpha}-{seed}.{method.selection}.json"
-            saved = json.loads(path.read_text())
-            assert test_errors[name, seed] == saved["test_error"]
-            assert (saved["search"]["alpha"], saved["criterion"]) == (method.alpha, method.criterion)
-            assert saved["seed"] == saved["search"]["seed"] == seed
-    (tmp_path / "nb201-digits-fixed-1.perturbation.json").unlink()
-    assert REPRODUCE.main(["table4", *flags]) == 0
-    assert len(in_process) == 17, "what is missing is computed again"
-    assert REPRODUCE.main(["fig4", *flags, "--keep-every", "3", "--epochs", "4"]) == 2, "settings were changed"
-    capsys.readouterr()
-    shutil.copy(tmp_path / "nb201-digits-fixed-0.pt", tmp_path / "nb201-digits-fixed-1.pt")
-    assert REPRODUCE.main(["table4", *flags]) == 2
-    assert "was begun with supernet" in capsys.readouterr().err, "no stale result"
-    shutil.rmtree(tmp_path)
-    tmp_path.mkdir()
-    assert REPRODUCE.main(["table4", *flags]) == 0
-    out = capsys.readouterr().out
-    assert "| DARTS | 45.70 |" in out
-    assert "| a random architecture |" in out
-
-
-def test_a_study_tells_what_failed(tmp_path, benchmark, in_process, capsys):
-    flags = ["--benchmark", str(benchmark), "--seeds", "0", "--dataset", "nowhere", "--folder", str(tmp_path)]
-    assert REPRODUCE.main(["table4", *flags]) == 2
-    assert "train_search.py --space nb201 --dataset nowhere" in capsys.readouterr().err
-    assert len(in_process) == 1, "nothing is started after a failure"
-
-
-@pytest.mark.parametrize("content", ["{", "[1]", "3", "\0"])
-def test_a_folder_that_is_no_place_for_a_study_is_an_error(tmp_path, benchmark, in_process, content, capsys):
+@pytest.mark.parametrize("content", ["{", "[1]", "3", "\0", '{"setting": 1, "commands": {}}'])
+def test_a_damaged_list_of_commands_is_an_error(tmp_path, benchmark, reproduce, content):
     (tmp_path / "commands.json").write_text(content)
+    assert "commands.json is no list of commands" in reproduce("table4", "--benchmark", benchmark)
+
+
+def test_a_file_is_no_folder_and_torchrun_is_refused(tmp_path, benchmark, reproduce, monkeypatch):
     (tmp_path / "file").write_text("")
-    for folder in (tmp_path, tmp_path / "file"):
-        assert REPRODUCE.main(["table4", "--benchmark", str(benchmark), "--folder", str(folder)]) == 2
-        assert "cannot work in" in capsys.readouterr().err
-
-
-def test_fig4_says_which_snapshots_are_missing(tmp_path, benchmark, in_process, capsys):
-    flags = ["--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--folder", str(tmp_path)]
-    flags += ["--method", "DARTS", "--tune-epochs", "0"]
-    assert REPRODUCE.main(["table4", *flags]) == 0
-    assert REPRODUCE.main(["fig4", *flags, "--keep-every", "1"]) == 2
-    assert "no nb201-digits-bilevel-0.epoch001.pt" in capsys.readouterr().err
-
-
-def test_table4_as_a_command_of_its_own(tmp_path, benchmark, capsys):
-    flags = ["--benchmark", str(benchmark), "--seeds", "7", *SMALL, "--tune-epochs", "0", "--folder", str(tmp_path)]
-    assert REPRODUCE.main(["table4", "--method", "DARTS+PT (fix α)", "--jobs", "2", *flags]) == 0
-    found = json.loads((tmp_path / "nb201-digits-fixed-7.perturbation.json").read_text())
-    assert f"| DARTS+PT (fix α) | 6.20 | {found['test_error']['cifar10']:.2f} |" in capsys.readouterr().out
-    assert set(json.loads((tmp_path / "commands.json").read_text())) == {
-        "nb201-digits-fixed-7.pt", "nb201-digits-fixed-7.perturbation.json"
-    }  # fmt: skip
-
-
-def test_all_eight_methods_share_five_searches(tmp_path, benchmark, in_process, capsys):
-    flags = ["table4", "--method", "all", "--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--tune-epochs", "1"]
-    assert REPRODUCE.main([*flags, "--folder", str(tmp_path)]) == 0
-    assert len(in_process) == 5 + 8
-    out = capsys.readouterr().out
-    assert "| SGAS+PT | - |" in out
-    assert "| DARTS | 45.70 |" in out
-    errors = {
-        each["method"]: each["test_error"] for each in json.loads((tmp_path / "table4.json").read_text())["nb201"]
-    }
-    assert errors.keys() == REPRODUCE.METHODS.keys()
-    for name, method in REPRODUCE.METHODS.items():
-        found = json.loads((tmp_path / f"nb201-digits-{method.search}-0.{method.selection}.json").read_text())
-        assert tuple(found["search"][key] for key in ("alpha", "noise", "sgas")) == method[:3]
-        assert errors[name] == found["test_error"]
-        assert REPRODUCE.method_of(found) == name
-        assert len([made for made in found["decisions"] if "edge" in made]) == 6, "SGAS too decides all six edges"
-
-
-def test_the_darts_row_of_table_4_has_the_results_of_the_paper_preset(tmp_path, benchmark, in_process, capsys):
-    network(tmp_path / "a.pt", space="darts", error=2.5)
-    network(tmp_path / "b.pt", space="darts+none", error=2.6, seed=1)
-    network(tmp_path / "c.pt", space="darts", preset="laptop", error=30.0)
-    network(tmp_path / "d.pt", space="s2", error=40.0)
-    flags = ["--benchmark", str(benchmark), "--seeds", "0", *SMALL, "--tune-epochs", "0", "--folder", str(tmp_path)]
-    assert REPRODUCE.main(["table4", "--method", "DARTS+PT", *flags]) == 0
-    assert "| 2.61 ± 0.08 | 2.55 ± 0.07 |" in capsys.readouterr().out
-    assert json.loads((tmp_path / "table4.json").read_text())["darts_space"] == {"DARTS+PT": [2.5, 2.6]}
-
-
-def test_luck_is_the_chance_of_a_mean_as_low():
-    assert REPRODUCE.luck([1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 4, abs=0.02)
-    assert REPRODUCE.luck([1.0, 1.0], [1.0, 2.0, 3.0, 4.0], draws=20_000) == pytest.approx(1 / 16, abs=0.01)
-    assert REPRODUCE.luck([4.0, 4.0], [1.0, 2.0, 3.0, 4.0], draws=100) == 1.0
+    assert "file" in reproduce("table4", "--benchmark", benchmark, "--folder", tmp_path / "file")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert "without torchrun" in reproduce("table4", "--benchmark", benchmark)
