@@ -187,8 +187,8 @@ def draw_retraining(figure: Figure, records: list[dict[str, Any]], title: str) -
 def draw_trajectories(
     figure: Figure, points: list[dict[str, Any]], panels: dict[str, float | None], x: str, y: str
 ) -> None:
-    """Fig. 4, 6, 8 and 9: `y` of plots.AXES over `x`, by method, mean and standard deviation over the seeds; a
-    panel for each data set or space, with the average of all architectures if it is known."""
+    """Draws Fig. 4, 6, 8 and 9: for each method the mean and standard deviation of `y` over the seeds, as curves over
+    `x`; both are keys of AXES. panels: a panel for each data set or space, with the average of all architectures."""
     figure.set_size_inches(3 + 2.4 * len(panels), 3.9)  # small, so that its text can be read where it is shown
     names = list(dict.fromkeys(point["method"] for point in points))
     seeds = len({point["seed"] for point in points})
