@@ -199,7 +199,8 @@ def build_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Mod
 
 
 class Presence(NamedTuple):
-    """The state of one edge: the indices of the operations that are present, and whether the edge is decided."""
+    """The state of one edge: the indices of the operations that are present, and whether the edge is decided. A pruned
+    edge is decided and has no operations."""
 
     operations: tuple[int, ...]
     decided: bool = False
@@ -479,10 +480,11 @@ class Meter:
 
 @torch.no_grad()
 def evaluate(model: Any, data: Data, batch_size: int, masks: Masks = (None,), passes: int = 1) -> list[Measurement]:
-    """Measures a model under each of the masks: the ACC\\o of Algorithm 1. Under None nothing is masked.
+    """Measures a model on the clean images under each of the masks: ACC\\o of Sec. 4.1, or ACC where the mask is None.
 
-    All masks see the same clean images in the same batches, so that they are compared in pairs. With several passes
-    `noise` draws anew in each, and the measurement is the mean.
+    All masks see the same images in the same batches, so that they differ by what they mask and by nothing else. A
+    supernet uses the statistics of the batch, our choice, so `batch_size` should be large. With several `passes` the
+    `noise` operation draws anew in each. With several processes each measures its share of the batches.
     """
     meters, (rank, processes) = [Meter() for _ in masks], data.share
     for number in range(passes):
@@ -632,7 +634,7 @@ class Bilevel:
         ∇²_{α,w} L_train · v ≈ (∇_α L_train(w + εv, α) - ∇_α L_train(w - εv, α)) / 2ε,  ε = 0.01 / ||v||
 
         w' = w - ξ (momentum · buffer + ∇_w L_train(w, α) + decay · w) is the next step of SGD, not clipped; ξ is the
-        learning rate of w.
+        learning rate of w. SDARTS-RS distorts θ in `step_w` only, not here.
         """
         step = []
         for w, gradient in zip(self.w, self._differentiate(train, self.w), strict=True):
@@ -724,9 +726,10 @@ class Search:
 def skip_gap(supernet: Supernet) -> float | None:
     """Returns the gap of Fig. 3: mean(α_skip - α_conv), softmaxed; None if no edge has both kinds of operation.
 
-    The mean is over the edges of all cell types. The paper's spaces have one convolution beside the skip connection
-    (S2) or several (DARTS), and it does not say which α_conv is then meant: here the mean over the edge's convolutions,
-    so that the gap is 0 where α prefers nothing, however many there are.
+    The mean is over the edges of all cell types; a decided edge counts with the α that it had. `skip_connect` counts as
+    the skip connection also where it halves the map, and as convolutions count all operations with "conv" in their
+    name. Beside the skip connection S2 has one of them, but DARTS several, and the paper does not say which α_conv is
+    meant then. Here it is the mean over the edge's convolutions, so that the gap is 0 where α prefers nothing.
     """
     gaps = []
     for cell_type, weights in supernet.weights().items():
@@ -757,7 +760,8 @@ def proposition_1(o: Tensor, x: Tensor, m: Tensor) -> Optimum:
 
     o: samples of o_e(x_e), the output of the convolution; x: of x_e, the input of the edge; m: of m*, the optimal
     feature map that all edges of a cell estimate. Nobody knows m*: you choose a stand-in, and the answer depends on it.
-    Three tensors of one shape, of one scale, as the proposition assumes (see `standardize`).
+    Three tensors of one shape, say feature maps that a forward hook has recorded; bring them to one scale first, as the
+    proposition assumes (`standardize`). Variances are over all entries: images, channels and pixels alike.
 
         m̄(x) = θ_conv · o(x) + θ_skip · x,  θ = softmax(α)                                         (Eq. 2)
         minimise Var(m̄(x) - m*)  s.t.  θ_conv + θ_skip = 1                                         (Eq. 5-6)
@@ -810,7 +814,7 @@ def standardize(samples: Tensor) -> Tensor:
 def group(outputs: Tensor, weights: Tensor) -> Tensor:
     """Makes several non-skip operations one o_e(x_e), so that Proposition 1 applies (footnote 1):
 
-    o(x) = Σ_o θ_o · o(x) / Σ_o θ_o,  and θ_conv = Σ_o θ_o
+    o(x) = Σ_o θ_o · o(x) / Σ_o θ_o,  with θ_conv = Σ_o θ_o,  that is α_conv = log Σ_o exp(α_o)
 
     outputs: (operations, ...); weights: (operations,), not all zero. Returns o(x): (...).
     """
@@ -820,11 +824,60 @@ def group(outputs: Tensor, weights: Tensor) -> Tensor:
 # ==== Sec. 3.1 and 4.1: how strong is an operation? ==================================================================
 
 
+@dataclass(frozen=True)
+class SelectionSettings(Settings):
+    """How an architecture is selected. The defaults are the paper's."""
+
+    criterion: Literal["perturbation", "magnitude", "discretization", "random"] = "perturbation"
+    metric: Literal["accuracy", "loss"] = "accuracy"  # what perturbation and discretisation compare
+    tune_epochs: Annotated[int, 0, 10**6] = 5  # after each round
+    tune: Literal["fixed", "converge"] = "fixed"  # converge: stop earlier, once the supernet has converged again
+    noise_passes: Annotated[int, 1, 1000] = 1  # over the validation images in each measurement, if there is `noise`
+    seed: Annotated[int, 0, 2**31 - 1] = 0  # of the order of edges and nodes
+
+
+TUNING_RATE = 0.1  # learning rate of w in tuning, as a share of the search's: as in the authors' release
+
+
 class Score(NamedTuple):
     """rank: the larger, the stronger; compared entry by entry. measured: the figures behind it, by name."""
 
     rank: tuple[float, ...]
     measured: dict[str, float]
+
+
+class Judge:
+    """Holds what a criterion may ask: the supernet, how it does under masks, and how a copy of it does after tuning."""
+
+    def __init__(
+        self, supernet: Supernet, search: SearchSettings, settings: SelectionSettings, train: Data, valid: Data,
+        trained: int, noise_scale: float = 0.0,
+    ):  # fmt: skip
+        """trained: epochs of training so far, which number the next ones; noise_scale: that of SDARTS-RS."""
+        self.supernet, self.search, self.settings, self.train, self.valid = supernet, search, settings, train, valid
+        self.trained, self.noise_scale = trained, noise_scale
+
+    def measure(self, masks: Masks = (None,), supernet: Supernet | None = None) -> list[Measurement]:
+        """Measures the supernet, or a copy of it, on the validation images under each of the masks."""
+        passes = self.settings.noise_passes if self.supernet.noises else 1
+        return evaluate(supernet or self.supernet, self.valid, self.search.eval_batch_size, masks, passes)
+
+    def tune_and_measure(self, trial: Supernet) -> Measurement:
+        """Tunes a copy of the supernet, α too, with an SGD of its own, and measures it. All copies of a step see the
+        same batches and draws."""
+        bilevel = Bilevel(trial, self.search, self.search.lr * TUNING_RATE, self.noise_scale)
+        device = next(trial.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            for epoch in range(self.settings.tune_epochs):
+                bilevel.train_epoch(self.train, self.valid, self.trained + epoch)
+        return self.measure(supernet=trial)[0]
+
+    def score(self, measured: Measurement, sign: int) -> Score:
+        """Ranks by accuracy or by loss, and by the other where these are equal, as accuracies on few images often are.
+        sign: 1 if a good measurement makes a strong candidate, -1 if a bad one does."""
+        rank = sign * measured.accuracy, -sign * measured.loss
+        measures = {"accuracy": measured.accuracy, "loss": measured.loss}
+        return Score(rank if self.settings.metric == "accuracy" else rank[::-1], measures)
 
 
 # A criterion scores candidates: the operations of an edge, or the edges into a node.
@@ -846,8 +899,9 @@ def discretization(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]
     """Scores by discretisation accuracy at convergence, the paper's definition of strength (Sec. 3.1): on a copy of the
     supernet discretise the edge to the operation, tune, measure the accuracy; the higher, the stronger.
 
-    "Until it converges again" is a fixed number of epochs here, `tune_epochs` of the selection. An edge as a whole is
-    pruned on the copy instead, and is strong if the accuracy is low.
+    "Until it converges again" is a fixed number of epochs here, `tune_epochs`; w and the α of undecided edges train. An
+    edge as a whole is pruned on the copy instead, and is strong if the accuracy is low. `analyze.py fig1` draws these
+    scores beside α.
     """
     scores = []
     for cell_type, edge, operation in candidates:
@@ -885,78 +939,37 @@ CRITERIA: dict[str, Callable[[Judge, Sequence[Candidate]], list[Score]]] = {
 # ==== Sec. 4.2 and A.3: selection ====================================================================================
 
 
-@dataclass(frozen=True)
-class SelectionSettings(Settings):
-    """How an architecture is selected. The defaults are the paper's."""
+def decide_edge(judge: Judge, cell_type: str, edge: int) -> Record:
+    """Algorithm 1, the loop body: discretises an edge to the strongest of its operations; of equals, the first.
 
-    criterion: Literal["perturbation", "magnitude", "discretization", "random"] = "perturbation"
-    metric: Literal["accuracy", "loss"] = "accuracy"  # what perturbation and discretisation compare
-    tune_epochs: Annotated[int, 0, 10**6] = 5  # after each round
-    tune: Literal["fixed", "converge"] = "fixed"  # converge: stop earlier, once the supernet has converged again
-    noise_passes: Annotated[int, 1, 1000] = 1  # over the validation images in each measurement, if there is `noise`
-    seed: Annotated[int, 0, 2**31 - 1] = 0  # of the order of edges and nodes
+    forall operations o on edge e: evaluate ACC\\o;  o* ← argmin_o ACC\\o;  discretise edge e to o*
+
+    `Selection` picks the edges and tunes. `none` is no candidate on DARTS-like spaces (A.1.1), S3 included.
+    """
+    space = judge.supernet.space
+    candidates = [Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
+    scores = CRITERIA[judge.settings.criterion](judge, candidates)
+    best = candidates[max(range(len(scores)), key=lambda index: scores[index].rank)].operation
+    judge.supernet.decide(cell_type, edge, best)
+    names = space.operations[cell_type][edge]
+    measured = {names[each.operation]: score.measured for each, score in zip(candidates, scores, strict=True)}
+    return {"cell": cell_type, "edge": list(space.edges[edge]), "operation": names[best], "scores": measured}
 
 
-class Judge:
-    """Answers what a criterion asks about a supernet, and decides edges and nodes by the criterion of the settings."""
+def decide_node(judge: Judge, cell_type: str, node: int) -> Record:
+    """Algorithm 2, topology: keeps the two inputs of a node whose removal hurts most, prunes the others.
 
-    def __init__(
-        self, supernet: Supernet, search: SearchSettings, settings: SelectionSettings, train: Data, valid: Data,
-        trained: int, noise_scale: float = 0.0,
-    ):  # fmt: skip
-        """trained: epochs of training so far, which number the next ones; noise_scale: that of SDARTS-RS."""
-        self.supernet, self.search, self.settings, self.train, self.valid = supernet, search, settings, train, valid
-        self.trained, self.noise_scale = trained, noise_scale
-
-    def measure(self, masks: Masks = (None,), supernet: Supernet | None = None) -> list[Measurement]:
-        """Measures the supernet, or a copy of it, on the validation images under each of the masks."""
-        passes = self.settings.noise_passes if self.supernet.noises else 1
-        return evaluate(supernet or self.supernet, self.valid, self.search.eval_batch_size, masks, passes)
-
-    def tune_and_measure(self, trial: Supernet) -> Measurement:
-        """Tunes a copy of the supernet and measures it. All copies of a step see the same batches and draws."""
-        bilevel = Bilevel(trial, self.search, self.search.lr / 10, self.noise_scale)
-        device = next(trial.parameters()).device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for epoch in range(self.settings.tune_epochs):
-                bilevel.train_epoch(self.train, self.valid, self.trained + epoch)
-        return self.measure(supernet=trial)[0]
-
-    def score(self, measured: Measurement, sign: int) -> Score:
-        """Ranks by accuracy or by loss, and by the other where these are equal, as accuracies on few images often are.
-        sign: 1 if a good measurement makes a strong candidate, -1 if a bad one does."""
-        rank = sign * measured.accuracy, -sign * measured.loss
-        measures = {"accuracy": measured.accuracy, "loss": measured.loss}
-        return Score(rank if self.settings.metric == "accuracy" else rank[::-1], measures)
-
-    def decide_edge(self, cell_type: str, edge: int) -> Record:
-        """Algorithm 1, the loop body: discretises an edge to the strongest of its operations; of equals, the first.
-
-        forall operations o on edge e: evaluate ACC\\o;  o* ← argmin_o ACC\\o;  discretise edge e to o*
-        """
-        space = self.supernet.space
-        candidates = [Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
-        scores = CRITERIA[self.settings.criterion](self, candidates)
-        best = candidates[max(range(len(scores)), key=lambda index: scores[index].rank)].operation
-        self.supernet.decide(cell_type, edge, best)
-        names = space.operations[cell_type][edge]
-        measured = {names[each.operation]: score.measured for each, score in zip(candidates, scores, strict=True)}
-        return {"cell": cell_type, "edge": list(space.edges[edge]), "operation": names[best], "scores": measured}
-
-    def decide_node(self, cell_type: str, node: int) -> Record:
-        """Algorithm 2, topology: keeps the two inputs of a node whose removal hurts most, prunes the others.
-
-        forall input edges e of node n: evaluate ACC\\e;  keep the edges with the lowest and second lowest ACC\\e
-        """
-        edges, space = self.supernet.inputs(cell_type, node), self.supernet.space
-        scores = CRITERIA[self.settings.criterion](self, [Candidate(cell_type, edge, None) for edge in edges])
-        ranked = sorted(range(len(edges)), key=lambda index: scores[index].rank, reverse=True)
-        for index in ranked[2:]:
-            self.supernet.prune(cell_type, edges[index])
-        sources = [space.edges[edge][0] for edge in edges]
-        measured = {str(source): score.measured for source, score in zip(sources, scores, strict=True)}
-        inputs = sorted(sources[index] for index in ranked[:2])
-        return {"cell": cell_type, "node": node, "inputs": inputs, "scores": measured}
+    forall input edges e of node n: evaluate ACC\\e;  keep the edges with the lowest and second lowest ACC\\e
+    """
+    edges, space = judge.supernet.inputs(cell_type, node), judge.supernet.space
+    scores = CRITERIA[judge.settings.criterion](judge, [Candidate(cell_type, edge, None) for edge in edges])
+    ranked = sorted(range(len(edges)), key=lambda index: scores[index].rank, reverse=True)
+    for index in ranked[2:]:
+        judge.supernet.prune(cell_type, edges[index])
+    sources = [space.edges[edge][0] for edge in edges]
+    measured = {str(source): score.measured for source, score in zip(sources, scores, strict=True)}
+    inputs = sorted(sources[index] for index in ranked[:2])
+    return {"cell": cell_type, "node": node, "inputs": inputs, "scores": measured}
 
 
 class Selection:
@@ -968,8 +981,8 @@ class Selection:
     The paper states it for one cell. A supernet of the DARTS family has two cell types, and a round decides an edge
     (or node) of each before it tunes, as the authors' release does. NAS-Bench-201 has one cell type and no topology.
 
-    Tuning restarts SGD at a tenth of the search's learning rate, constant; α trains on unless it is fixed. The paper
-    tunes "until it converges again" (A.3), in its experiments for 5 epochs (Sec. 5.1): that is `tune="fixed"`. With
+    Tuning trains w, and α unless it is fixed, with one SGD that starts anew with the selection (`TUNING_RATE`). The
+    paper tunes "until it converges again" (A.3), in its experiments for 5 epochs (Sec. 5.1): `tune="fixed"`. With
     "converge" tuning ends earlier, once the accuracy is back or no longer grows, see `has_converged`.
     """
 
@@ -977,11 +990,12 @@ class Selection:
         self, supernet: Supernet, search: SearchSettings, settings: SelectionSettings, train: Data, valid: Data,
         trained: int | None = None,
     ):  # fmt: skip
-        """trained: the epochs that the supernet was trained for, by default all of the search."""
+        """supernet: as the search left it; to resume, load the state afterwards. trained: the epochs that it was
+        trained for, by default all of the search."""
         self.supernet, self.settings, self.train, self.valid = supernet, settings, train, valid
         self.trained = search.epochs if trained is None else trained
         noise_scale = grow_noise(self.trained - 1, search.epochs)
-        self.bilevel = Bilevel(supernet, search, search.lr / 10, noise_scale)
+        self.bilevel = Bilevel(supernet, search, search.lr * TUNING_RATE, noise_scale)
         self.judge = Judge(supernet, search, settings, train, valid, self.trained, noise_scale)
         self.rounds = plan_rounds(supernet, settings.seed)
         self.total = len(self.rounds)
@@ -994,8 +1008,8 @@ class Selection:
         judge = self.judge
         judge.trained = self.trained + sum(record["tuned_epochs"] for record in records)
         phase, choices = self.rounds[len(records)]
-        decide = judge.decide_edge if phase == "edge" else judge.decide_node
-        decisions = [decide(cell_type, index) for cell_type, index in choices]
+        decide = decide_edge if phase == "edge" else decide_node
+        decisions = [decide(judge, cell_type, index) for cell_type, index in choices]
         measured, epochs = judge.measure(), 0  # after the decisions, and after tuning
         while epochs < self.settings.tune_epochs and not self.has_converged(measured):
             self.bilevel.train_epoch(self.train, self.valid, judge.trained + epochs)
@@ -1047,8 +1061,9 @@ def distort(weights: Weights, noise: str, scale: float) -> Weights:
 
     θ' = clip(θ + δ, 0, 1), each row divided by its sum;  δ ~ N(0, scale²) or δ ~ U(-scale, scale)
 
-    It is θ that is distorted, as in both releases, though the paper says α. They draw it uniformly, the text says
-    Gaussian. A row that is clipped to zero becomes one-hot where it was largest. Draws from torch's global generator.
+    Departures: the paper distorts α, here it is θ, as in the releases of SDARTS and of this paper. The paper's noise is
+    Gaussian, both releases draw it uniformly; `noise` says which. A row that is clipped to zero becomes one-hot where
+    it was largest. Draws from torch's global generator, which several processes must seed alike.
     """
     distorted = {}
     for cell_type, rows in weights.items():
@@ -1062,7 +1077,7 @@ def distort(weights: Weights, noise: str, scale: float) -> Weights:
 
 
 def grow_noise(epoch: int, epochs: int) -> float:
-    """Returns the noise scale of SDARTS-RS: 0.03 + 0.27 · epoch / epochs. Tuning keeps that of the last epoch."""
+    """Returns the noise scale of SDARTS-RS, as in its release: 0.03 + 0.27 · epoch / epochs. Tuning keeps the last."""
     return 0.03 + 0.27 * epoch / epochs
 
 
@@ -1072,10 +1087,10 @@ def grow_noise(epoch: int, epochs: int) -> float:
 class Sgas(Search):
     """A search that decides edge after edge, the most important first, so that its supernet ends as a genotype (A.1.3).
 
-    A round decides one edge of each cell type. `settings.sgas` names the criterion that chooses its operation:
-    magnitude (SGAS) or perturbation (SGAS+PT). When a node has two decided inputs, its others are pruned. The first
+    A round decides one edge of each cell type: `score_edges` picks it, and the criterion `settings.sgas` its operation,
+    magnitude (SGAS) or perturbation (SGAS+PT). Once a node has two decided inputs, its others are pruned. The first
     round follows a fifth of the epochs, the others at even distances: on the DARTS space with 50 epochs after the
-    10th, 15th, ..., 45th. Absent operations take no memory, so the batch grows with each round.
+    10th, 15th, ..., 45th. Absent operations take no memory, so the batch grows with each round. All this is SGAS's.
 
     The paper says that w trains alone for the first 10 epochs. Here α trains from the start, as in the release of SGAS:
     otherwise the first decision would be random.
@@ -1086,16 +1101,19 @@ class Sgas(Search):
         how = SelectionSettings(criterion=settings.sgas, metric=settings.sgas_metric)
         self.judge = Judge(supernet, settings, how, train, valid, trained=0)
         rounds = sum(map(supernet.space.keeps, supernet.space.nodes))
-        after = [settings.epochs * (rounds + 4 * number) // (5 * rounds) for number in range(rounds)]
-        self.schedule = [max(epochs, 1) for epochs in after]  # the number of epochs after which each round is due
+        shares = [(1 + 4 * number / rounds) / 5 for number in range(rounds)]  # of the epochs, before each round
+        self.schedule = [max(int(settings.epochs * share + 1e-9), 1) for share in shares]
+
+    def count_rounds(self, epochs: int) -> int:
+        """Returns the number of rounds that are due after so many epochs."""
+        return sum(after <= epochs for after in self.schedule)
 
     def step(self, records: Sequence[Record]) -> Record:
         """Trains for one epoch and plays the rounds that are due after it. Its record has the decisions too."""
-        done = len(records)
-        before, after = (sum(epochs <= number for epochs in self.schedule) for number in (done, done + 1))
-        self.bilevel.batch_size = self.settings.batch_size + before * self.settings.sgas_batch_growth
+        rounds_before, rounds_after = (self.count_rounds(len(records) + more) for more in (0, 1))
+        self.bilevel.batch_size = self.settings.batch_size + rounds_before * self.settings.sgas_batch_growth
         record, decisions = super().step(records), []
-        for _ in range(before, after):
+        for _ in range(rounds_before, rounds_after):
             for cell_type in self.supernet.space.cell_types:
                 decisions += self.decide_best_edge(cell_type)
         return record | {"decisions": decisions}
@@ -1105,7 +1123,7 @@ class Sgas(Search):
         supernet, space = self.supernet, self.supernet.space
         scores = score_edges(supernet, cell_type)
         edge = max(supernet.undecided(cell_type), key=lambda index: scores[index].rank)
-        decisions = [self.judge.decide_edge(cell_type, edge) | {"sgas": scores[edge].measured}]
+        decisions = [decide_edge(self.judge, cell_type, edge) | {"sgas": scores[edge].measured}]
         node = space.edges[edge][1]
         kept = [each for each in space.into(node) if each in supernet.decided(cell_type)]
         others = [each for each in space.into(node) if each not in kept]
