@@ -45,8 +45,8 @@ _NAMES = {code: name for name, code in OPERATIONS.items()}
 
 
 def is_convolution(operation: str) -> bool:
-    """Returns True if an operation is a convolution: Fig. 2 and Fig. 5 show these in red. Only they have parameters, but
-    for a skip connection that halves the map."""
+    """Returns True if an operation is a convolution. Only these have parameters, apart from a skip connection that
+    halves the map; Fig. 2 and Fig. 5 show them in red."""
     return "conv" in operation
 
 
@@ -63,8 +63,8 @@ class Space:
     edges: all edges of a cell, ordered by output node.
     operations: for each cell type, the candidate operations of each edge, equally many on every edge.
     topology: True if a node keeps only two of its input edges; a topology phase then chooses them (Algorithm 2).
-    none_allowed: True if the search may choose `none` for an edge. On DARTS-like spaces it may not (A.1.1); where `none`
-        is a candidate, it only takes part in the softmax. On S3 this is our reading: the authors' release admits it.
+    none_allowed: True if the search may choose `none` for an edge. On DARTS-like spaces it may not (A.1.1): there
+        `none` only takes part in the softmax. On S3 this is our reading: the authors' release admits it.
     """
 
     name: str
