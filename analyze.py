@@ -1,13 +1,11 @@
 """The figures and tables of the paper: first its argument, measured on trained supernets (Sec. 3, Fig. 1-3 and 7,
-Table 1, Proposition 1), then its results from many runs (Sec. 5 and 6, Fig. 4, 6, 8 and 9, Tables 2-5).
+Table 1), then its results from many runs (Sec. 5 and 6, Fig. 4, 6, 8 and 9, Tables 2-5).
 
     python analyze.py fig1                                         # on supernet.pt, which is trained if it is not there
     python analyze.py fig1 --ckpt seed0.pt seed1.pt seed2.pt --edges 1                               # Fig. 7
     python analyze.py fig2
     python analyze.py fig3 supernet.jsonl
     python analyze.py table1
-    python analyze.py proposition
-    python analyze.py hessian
     python analyze.py cells DARTS_V2 genotype.json
 
     python analyze.py table4 --dataset my_images --preset laptop --benchmark nb201.csv
@@ -33,7 +31,7 @@ import random
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
@@ -53,7 +51,6 @@ from data import ImageData, Images, load_supernet_data
 from genotypes import SPACES, DiscreteCell, is_convolution
 from ptnas import (
     CRITERIA,
-    Batch,
     Candidate,
     Pair,
     Progress,
@@ -64,14 +61,8 @@ from ptnas import (
     SelectionSettings,
     Steps,
     Supernet,
-    alpha_hessian,
-    branches,
-    branching,
     evaluate,
-    largest_eigenvalue,
     pairs_of_edges,
-    proposition_1,
-    proposition_1_simplified,
     swapped,
 )
 
@@ -100,10 +91,6 @@ class Trained(NamedTuple):
     @property
     def search(self) -> SearchSettings:
         return SearchSettings.of(self.settings)
-
-    def sample(self, count: int) -> Batch:
-        """A batch of clean validation images, about as many, the same in all processes."""
-        return next(replace(self.valid, share=(0, 1)).clean(count))
 
 
 def checkpoints(args: Namespace) -> list[Path]:
@@ -336,7 +323,7 @@ def fig2(args: Namespace) -> None:
 
 
 # ============================================================================================================
-# Sec. 3.2, skip connections: Fig. 3, Table 1, Proposition 1; and the curvature in α
+# Sec. 3.2, skip connections: Fig. 3, Table 1
 # ============================================================================================================
 
 
@@ -566,175 +553,6 @@ def draw_shuffles(figure: Figure, records: list[Record], chance: float) -> None:
     figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, fontsize=8.5)
 
 
-def proposition(args: Namespace) -> None:
-    """Proposition 1: Var(x_e - m*) and Var(o_e(x_e) - m*) of every edge, the optimal α that follows, the learnt one"""
-    loaded = [load_supernet(path, args) for path in checkpoints(args)]
-    for trained in loaded:
-        need_alpha(trained)
-        if not branching(trained.supernet):
-            raise runs.UserError(f"{trained.path}: no undecided edge has skip_connect and another operation")
-    records = measured(
-        args,
-        {"images": args.images},
-        loaded,
-        [partial(variances, trained, args.images) for trained in loaded],
-        lambda record: f"x_e closer on {closeness(record['edges'])['skip_closer']} of {len(record['edges'])} edges",
-        draw_proposition,
-        lambda records: {
-            each["supernet"]: {of: closeness(each[of]) for of in ("edges", "untrained")} for each in records
-        },
-    )
-    print("\n| | x_e closer to m* than o_e(x_e) | mean α_skip, softmaxed: optimal | learnt | τ of the two |")
-    print("|---|---|---|---|---|")
-    for record in records:
-        for name, of in ((record["supernet"], "edges"), ("the same, untrained", "untrained")):
-            found = closeness(record[of])
-            numbers = f"{found['optimal_skip']:.3f} | {found['learnt_skip']:.3f} | {in_digits(found['tau'])}"
-            print(f"| {name} | {found['skip_closer']} of {len(record[of])} edges | {numbers} |")
-
-
-def variances(trained: Trained, count: int, progress: Progress) -> Record:
-    """Proposition 1 on every edge of a supernet and, as a control, of the same before any training."""
-    images, device = trained.sample(count)[0], trained.valid.labels.device
-    runs.seed_step(trained.settings["seed"])
-    space, classes, channels = trained.supernet.space, len(trained.data.classes), trained.data.channels
-    untrained = trained.search.supernet(space, classes, channels).to(device)
-    return {
-        "supernet": trained.path.name,
-        "valid_accuracy": trained.record["valid_accuracy"],
-        "edges": edge_variances(trained.supernet, images),
-        "untrained": edge_variances(untrained, images),
-    }
-
-
-def edge_variances(supernet: Supernet, images: Tensor) -> list[Record]:
-    """By edge Var(x_e - m*) and Var(o_e(x_e) - m*), the optimum that follows, and α_skip softmaxed as in Eq. 2, the
-    optimal one (`optimal_skip`) and the one learnt. Of the learnt α all operations but skip_connect and `none` count as
-    one, with the sum of their weights (footnote 1). The proposition is about feature maps of one scale, and those of
-    the supernet differ: `learnt_skip` has the weights times the deviations of what they weigh, which is how the two
-    are really mixed, and `learnt_weight` the weights alone."""
-    weights = {cell_type: rows.tolist() for cell_type, rows in supernet.weights().items()}
-    found = []
-    for (cell_type, edge), branch in branches(supernet, images).items():
-        samples = branch.o, branch.x, branch.m
-        optimum, (var_skip, var_conv) = proposition_1(*samples), proposition_1_simplified(*samples)
-        shares = dict(zip(supernet.space.operations[cell_type][edge], weights[cell_type][edge], strict=True))
-        skip = shares["skip_connect"]
-        conv = sum(share for name, share in shares.items() if name not in ("skip_connect", "none"))
-        mixed = skip * branch.scale_x / (skip * branch.scale_x + conv * branch.scale_o)
-        found.append(
-            {
-                "cell": cell_type,
-                "edge": list(supernet.space.edges[edge]),
-                "var_skip": var_skip,
-                "var_conv": var_conv,
-                **{name: value if math.isfinite(value) else None for name, value in optimum._asdict().items()},
-                "optimal_skip": math.exp(optimum.alpha_skip),
-                "learnt_skip": mixed.mean().item(),
-                "learnt_weight": skip / (skip + conv),
-            }
-        )
-    return found
-
-
-def closeness(edges: Sequence[Record]) -> dict[str, Any]:
-    """Over the edges: on how many the skip connection is the closer one in variance, the means of the optimal and of
-    the learnt α_skip, softmaxed, and how the two orders agree."""
-    optimal, learnt = ([each[name] for each in edges] for name in ("optimal_skip", "learnt_skip"))
-    return {
-        "skip_closer": sum(each["var_skip"] < each["var_conv"] for each in edges),
-        "optimal_skip": mean(optimal),
-        "learnt_skip": mean(learnt),
-        "tau": rank_correlation(optimal, learnt),
-    }
-
-
-def draw_proposition(figure: Figure, records: list[Record]) -> None:
-    """The two variances, and the optimal against the learnt α_skip, an edge in each point; untrained ones hollow."""
-    figure.set_size_inches(9.5, 5)
-    places = figure.subplots(1, 2)
-    axes_of = (("var_conv", "var_skip"), ("optimal_skip", "learnt_skip"))
-    for cell_type, (colour, marker, _) in zip(plots.CELL_NAMES, plots.LOOKS, strict=False):
-        for of, face, when in (("untrained", "none", "before training"), ("edges", colour, "trained")):
-            own = [edge for record in records for edge in record[of] if edge["cell"] == cell_type]
-            look = {"marker": marker, "s": 30, "facecolor": face, "edgecolor": colour, "linewidth": 0.8}
-            for axes, (x, y) in zip(places, axes_of, strict=True):
-                if own:
-                    label = f"{plots.CELL_NAMES[cell_type]}, {when}"
-                    axes.scatter([edge[x] for edge in own], [edge[y] for edge in own], **look, label=label)
-    left, right = places
-    most = max(left.get_xlim()[1], left.get_ylim()[1])
-    for axes, end in ((left, most), (right, 1.0)):
-        axes.plot([0, end], [0, end], color=plots.GREY, linewidth=0.8, linestyle="--")
-        axes.set(xlim=(-0.03 * end, 1.03 * end), ylim=(-0.03 * end, 1.03 * end))
-    left.set(xlabel="Var(o_e(x_e) − m*)", ylabel="Var(x_e − m*)", title="below the line: x_e is closer to m*")
-    right.set(xlabel="optimal α_skip, softmaxed (Proposition 1)", ylabel="learnt α_skip, softmaxed, at one scale")
-    right.set_title("on the line: learnt as Proposition 1 says")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8.5)
-    figure.suptitle("every edge of " + ", ".join(plots.shown(record["supernet"]) for record in records), fontsize=11)
-
-
-def hessian(args: Namespace) -> None:
-    """The largest eigenvalue of the Hessian of the validation loss in α, for every kept epoch of a search"""
-    loaded = [load_supernet(path, args) for path in checkpoints(args)]
-    measures, sources = [], []
-    for trained in loaded:
-        settings = runs.load_search(trained.path)["settings"]
-        for path in {**runs.snapshots(trained.path), trained.record["epoch"]: trained.path}.values():
-            checkpoint = runs.load_search(path)
-            if checkpoint["settings"] != settings:
-                raise runs.UserError(f"{path} was kept by another search than that of {trained.path}")
-            state = checkpoint["state"]["bilevel"]["supernet"]
-            runs.load_state(trained.supernet, state, path)
-            if any(trained.supernet.undecided(cell_type) for cell_type in trained.supernet.space.cell_types):
-                measures.append(partial(curvature, trained, state, checkpoint["records"][-1], args))
-                sources.append(path)
-    if not measures:
-        raise runs.UserError(f"all edges of {loaded[0].path} are decided: the loss does not depend on α")
-    records = measured(
-        args,
-        {"images": args.images},
-        loaded,
-        measures,
-        lambda record: f"epoch {record['epoch']}: {record['eigenvalue']:.5f}",
-        draw_curvature,
-        lambda records: {"not_converged": sum(not record["converged"] for record in records)},
-        sources,
-    )
-    print("\n| supernet | epoch | largest eigenvalue | residual | validation accuracy (%) |\n|---|---|---|---|---|")
-    for record in records:
-        value = f"{'' if record['converged'] else '≥ '}{record['eigenvalue']:.5f}"
-        numbers = f"{value} | {record['residual']:.5f} | {record['valid_accuracy']:.2f}"
-        print(f"| {record['supernet']} | {record['epoch']} | {numbers} |")
-    if len(records) == len(loaded):
-        print("\ntrain_search.py --keep-every N keeps more epochs")
-
-
-def curvature(trained: Trained, state: dict[str, Any], last: Record, args: Namespace, progress: Progress) -> Record:
-    """At one epoch, on a batch of clean validation images that is the same at every epoch (Zela et al., 2020, take a
-    random one)."""
-    trained.supernet.load_state_dict(state)
-    product, size = alpha_hessian(trained.supernet, trained.sample(args.images))
-    start = torch.randn(size, generator=torch.Generator().manual_seed(args.seed)).to(trained.valid.labels.device)
-    found = largest_eigenvalue(product, start)._asdict()
-    where = {"supernet": trained.path.name, "epoch": last["epoch"], "valid_accuracy": last["valid_accuracy"]}
-    return {**where, "eigenvalue": found.pop("value"), **found}
-
-
-def draw_curvature(figure: Figure, records: list[Record]) -> None:
-    """The eigenvalue over the epochs, by supernet."""
-    figure.set_size_inches(6, 4)
-    axes = figure.subplots()
-    names = dict.fromkeys(record["supernet"] for record in records)
-    for name, (colour, marker, style) in zip(names, itertools.cycle(plots.LOOKS), strict=False):
-        own = [(record["epoch"], record["eigenvalue"]) for record in records if record["supernet"] == name]
-        axes.plot(*zip(*own, strict=True), color=colour, marker=marker, linestyle=style, label=plots.shown(name))
-    axes.set_xlabel(plots.AXES["epoch"])
-    axes.set_ylabel("largest eigenvalue of ∇²L_valid in α (nats)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(fontsize=8)
-
-
 # ============================================================================================================
 # Cells: Fig. 5 and 10-24
 # ============================================================================================================
@@ -817,12 +635,6 @@ def table1_options(parser: ArgumentParser) -> None:
     add_figure_options(parser, "table1", several=False)
 
 
-def images_options(name: str, default: int, parser: ArgumentParser) -> None:
-    """The options of a command that looks at one batch of validation images."""
-    parser.add_argument("--images", type=runs.whole(2), default=default, metavar="N", help=f"{default} by default")
-    add_figure_options(parser, name)
-
-
 def cells_options(parser: ArgumentParser) -> None:
     text = "published name, genotype.json, Genotype(...) or |op~0|+...; two of DARTS+PT by default"
     parser.add_argument("archs", nargs="*", default=["DARTS_PT_S2_1", "DARTS_PT_S4_1"], metavar="ARCH", help=text)
@@ -834,8 +646,6 @@ COMMANDS: dict[str, tuple[Callable[[Namespace], None], Callable[[ArgumentParser]
     "fig2": (fig2, fig2_options),
     "fig3": (fig3, fig3_options),
     "table1": (table1, table1_options),
-    "proposition": (proposition, partial(images_options, "proposition", 128)),
-    "hessian": (hessian, partial(images_options, "hessian", 64)),
     "cells": (cells, cells_options),
 }
 
