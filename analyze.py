@@ -30,7 +30,7 @@ import math
 import random
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -450,11 +450,8 @@ def shuffle(trained: Trained, args: Namespace) -> None:
         """Before any shuffle, which is number 0, or with one."""
         generator = random.Random(f"{args.seed} {kind} {shuffle}")
         with swapped([generator.choice(choices) for choices in pairs if choices] if shuffle else []):
-            usual = of_batch = evaluate(network, test, batch, progress=progress).accuracy
-            if network is not trained.supernet:
-                with batch_statistics(network):
-                    of_batch = evaluate(network, test, batch, progress=progress).accuracy
-        return {"network": kind, "shuffle": shuffle, "test_accuracy": usual, "with_batch_statistics": of_batch}
+            accuracy = evaluate(network, test, batch, progress=progress).accuracy
+        return {"network": kind, "shuffle": shuffle, "test_accuracy": accuracy}
 
     measures = [partial(accuracies, *each, shuffle) for each in shuffled for shuffle in range(args.shuffles + 1)]
     chance = 100 / len(trained.data.classes)
@@ -468,26 +465,10 @@ def shuffle(trained: Trained, args: Namespace) -> None:
         before_and_after,
     )
     print(f"\nTable 1: test accuracy (%) on {Path(settings['dataset']).name}, {args.shuffles} shuffles, mean ± sd\n")
-    print("| | paper (CIFAR-10): before | after | here: before | after ", end="")
-    print("| norms with batch statistics: before | after |\n" + "|---" * 7 + "|")
+    print("| | paper (CIFAR-10): before | after | here: before | after |\n|---|---|---|---|---|")
     for kind, each in before_and_after(records).items():
         of_paper = "{:.2f} | {:.2f} ± {:.2f}".format(*TABLE_1[kind])
-        own = (f"{each[name]['before']:.2f} | {runs.spread(each[name]['after'])}" for name in NORMS)
-        print(f"| {kind} | {of_paper} | {' | '.join(own)} |")
-
-
-@contextlib.contextmanager
-def batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Within the context the norms take the statistics of the batch, as those of a supernet always do, and leave their
-    running ones as they are."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.train().track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.eval().track_running_stats = True
+        print(f"| {kind} | {of_paper} | {each['before']:.2f} | {runs.spread(each['after'])} |")
 
 
 def stage_network(kind: str, training: RetrainSettings, trained: Trained, args: Namespace) -> Staged:
@@ -512,43 +493,33 @@ def stage_network(kind: str, training: RetrainSettings, trained: Trained, args: 
     return network
 
 
-# What the norms of VGG and ResNet take in evaluation; those of a supernet always take the statistics of the batch
-NORMS = {
-    "test_accuracy": "VGG and ResNet with running statistics",
-    "with_batch_statistics": "VGG and ResNet with statistics of the batch",
-}
-
-
 def before_and_after(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """By network and by NORMS the test accuracy before any shuffle, those after each, and their mean and deviation."""
+    """By network the test accuracy before any shuffle, those after each, and their mean and deviation."""
     result: dict[str, dict[str, Any]] = {}
     for kind in dict.fromkeys(record["network"] for record in records):
-        result[kind] = {}
-        for name in NORMS:
-            before, *after = (record[name] for record in records if record["network"] == kind)
-            figures = {"mean": mean(after), "sd": stdev(after) if len(after) > 1 else None} if after else {}
-            result[kind][name] = {"before": before, "after": after, **figures}
+        before, *after = (record["test_accuracy"] for record in records if record["network"] == kind)
+        figures = {"mean": mean(after), "sd": stdev(after) if len(after) > 1 else None} if after else {}
+        result[kind] = {"before": before, "after": after, **figures}
     return result
 
 
 def draw_shuffles(figure: Figure, records: list[Record], chance: float) -> None:
-    """Test accuracy before and after shuffling, by network, every shuffle as a dot; a panel for each of NORMS."""
-    figure.set_size_inches(9, 4)
+    """Test accuracy before and after shuffling, by network, every shuffle as a dot."""
+    figure.set_size_inches(6, 4)
     networks = before_and_after(records)
-    for axes, (name, title) in zip(figure.subplots(1, 2, sharey=True), NORMS.items(), strict=True):
-        for place, each in enumerate(of_network[name] for of_network in networks.values()):
-            axes.bar(place - 0.2, each["before"], 0.38, color=plots.BLUE, label="before")
-            axes.text(place - 0.2, each["before"] + 2, f"{each['before']:.1f}", ha="center", fontsize=9)
-            if each["after"]:
-                axes.bar(place + 0.2, each["mean"], 0.38, **plots.HATCHED, label="after, mean")
-                dots = place + 0.2 + 0.26 * ((np.arange(len(each["after"])) + 0.5) / len(each["after"]) - 0.5)
-                axes.plot(dots, each["after"], ".", color="black", markersize=5, label="after, each shuffle")
-                axes.text(place + 0.2, max(each["after"]) + 2, f"{each['mean']:.1f}", ha="center", fontsize=9)
-        axes.axhline(chance, color=plots.GREY, linestyle="-.", linewidth=1, label="chance")
-        axes.set_xticks(range(len(networks)), networks)
-        axes.set_ylim(0, 112)
-        axes.set_title(title, fontsize=10)
-    figure.axes[0].set_ylabel("test accuracy (%)")
+    axes = figure.subplots()
+    for place, each in enumerate(networks.values()):
+        axes.bar(place - 0.2, each["before"], 0.38, color=plots.BLUE, label="before")
+        axes.text(place - 0.2, each["before"] + 2, f"{each['before']:.1f}", ha="center", fontsize=9)
+        if each["after"]:
+            axes.bar(place + 0.2, each["mean"], 0.38, **plots.HATCHED, label="after, mean")
+            dots = place + 0.2 + 0.26 * ((np.arange(len(each["after"])) + 0.5) / len(each["after"]) - 0.5)
+            axes.plot(dots, each["after"], ".", color="black", markersize=5, label="after, each shuffle")
+            axes.text(place + 0.2, max(each["after"]) + 2, f"{each['mean']:.1f}", ha="center", fontsize=9)
+    axes.axhline(chance, color=plots.GREY, linestyle="-.", linewidth=1, label="chance")
+    axes.set_xticks(range(len(networks)), networks)
+    axes.set_ylim(0, 112)
+    axes.set_ylabel("test accuracy (%)")
     legend = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, fontsize=8.5)
 
