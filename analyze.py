@@ -37,7 +37,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from scipy.stats import kendalltau
@@ -47,8 +46,8 @@ from torchvision.ops import Conv2dNormActivation
 
 import plots
 import runs
-from data import ImageData, Images, load_supernet_data
-from genotypes import SPACES, DiscreteCell, is_convolution
+from data import ImageData, Images, data_folder, dataset_name, load_supernet_data
+from genotypes import SPACES, is_convolution
 from ptnas import (
     CRITERIA,
     Candidate,
@@ -168,10 +167,6 @@ def rank_correlation(first: Sequence[Any], second: Sequence[Any]) -> float | Non
     return float(kendalltau(*places).statistic)
 
 
-def in_digits(tau: float | None) -> str:
-    return "-" if tau is None else f"{tau:.2f}"
-
-
 def strength(judge: Selection, cell_type: str, edge: int, supernet: str, progress: Progress) -> Record:
     """Of every operation of an edge softmax(α), how the supernet does without it (Sec. 4.1), and its strength, the
     discretisation accuracy at convergence (Sec. 3.1); and how the order of the first two agrees with the last."""
@@ -225,13 +220,14 @@ def print_agreement(records: Sequence[Record]) -> None:
     result = agreement(records)
     print("\n| criterion | chooses the strongest operation | mean rank correlation (τ) with strength |\n|---|---|---|")
     for name, words in (("magnitude", "largest α"), ("perturbation", "perturbation")):
-        print(f"| {words} | {result[name]['agrees']} of {result['edges']} edges | {in_digits(result[name]['tau'])} |")
+        tau = plots.in_digits(result[name]["tau"])
+        print(f"| {words} | {result[name]['agrees']} of {result['edges']} edges | {tau} |")
 
 
 def strengths(
     args: Namespace,
     edges_of: Callable[[Supernet], list[tuple[str, int]]],
-    draw: Callable[[SelectionSettings, Figure, list[Record]], None],
+    draw: Callable[[SelectionSettings], Callable[[Figure, list[Record]], None]],
 ) -> None:
     """Measure strengths on these edges of the supernets."""
     loaded = [load_supernet(path, args) for path in checkpoints(args)]
@@ -247,7 +243,7 @@ def strengths(
         raise runs.UserError("--ckpt: supernets of different presets or data sets, whose strengths do not compare")
     how = {name: value for name, value in asdict(settings).items() if name not in ("criterion", "seed")}
     how |= {name: getattr(args, name) for name in ("edges", "cell") if name in args}
-    print_agreement(measured(args, how, loaded, measures, show_strength, partial(draw, settings), agreement))
+    print_agreement(measured(args, how, loaded, measures, show_strength, draw(settings), agreement))
 
 
 def undecided(supernet: Supernet, cell_types: Sequence[str]) -> list[tuple[str, int]]:
@@ -262,39 +258,7 @@ def fig1(args: Namespace) -> None:
         edges = undecided(supernet, supernet.space.cell_types)
         return generator.sample(edges, min(args.edges, len(edges)))
 
-    strengths(args, edges_of, draw_strengths)
-
-
-def draw_strengths(how: SelectionSettings, figure: Figure, records: list[Record]) -> None:
-    """For every edge softmax(α) of its operations, on the left axis, and their strength, on the right one, which points
-    down for a loss: the higher of two hatched bars is always the stronger operation."""
-    metric, columns = how.metric, min(3, len(records))
-    rows = -(-len(records) // columns)
-    figure.set_size_inches(1 + 3.6 * columns, 0.6 + 3 * rows)
-    several = len({record["supernet"] for record in records}) > 1
-    for axes, record in zip(figure.subplots(rows, columns, squeeze=False).flat, records, strict=False):
-        names, places = list(record["operations"]), np.arange(len(record["operations"]))
-        weights = [each["magnitude"]["weight"] for each in record["operations"].values()]
-        reached = [each["discretization"][metric] for each in record["operations"].values()]
-        axes.bar(places - 0.2, weights, 0.4, color=plots.BLUE, label="softmax(α)")
-        axes.set_ylim(0, 1.15 * max(weights))
-        axes.set_ylabel("softmax(α)", color=plots.BLUE)
-        axes.set_xticks(places, names, fontsize=8, rotation=30, ha="right", rotation_mode="anchor")
-        right = axes.twinx()
-        worst, best = (min(reached), max(reached)) if metric == "accuracy" else (max(reached), min(reached))
-        margin = 0.25 * (best - worst) or (1.0 if metric == "accuracy" else -0.01)
-        height, foot = np.array(reached) - worst + margin, worst - margin
-        right.bar(places + 0.2, height, 0.4, bottom=foot, **plots.HATCHED)
-        right.set_ylim(foot, best + margin / 2)
-        right.set_ylabel({"accuracy": "accuracy (%)", "loss": "loss (nats), downwards"}[metric], color="#9a5a00")
-        tau = record["tau"]["magnitude"]
-        where = f"{plots.CELL_NAMES[record['cell']]}, edge {record['edge'][0]}→{record['edge'][1]}"
-        name = f"{plots.shown(Path(record['supernet']).stem)}\n" if several else ""
-        axes.set_title(f"{name}{where}\nrank correlation τ = {in_digits(tau)}", fontsize=9.5)
-    for axes in figure.axes[len(records) : rows * columns]:
-        axes.axis("off")
-    title = f"softmax(α) (plain) and discretisation {metric} (hatched), epochs of tuning: {how.tune_epochs}"
-    figure.suptitle(title, fontsize=11)
+    strengths(args, edges_of, lambda how: partial(plots.draw_strengths, how.metric, how.tune_epochs))
 
 
 def fig2(args: Namespace) -> None:
@@ -309,17 +273,7 @@ def fig2(args: Namespace) -> None:
             raise runs.UserError(f"edges of the {plots.CELL_NAMES[cell_type]} were decided during the search")
         return undecided(supernet, [cell_type])
 
-    def draw(how: SelectionSettings, figure: Figure, records: list[Record]) -> None:
-        figure.set_size_inches(15, 1 + 0.42 * len(records))
-        titles = {"magnitude": "(a) largest α", "discretization": f"(b) strength: best discretisation {how.metric}"}
-        for axes, (criterion, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-            operations = tuple((record["chosen"][criterion], *record["edge"]) for record in records)
-            inputs = operations[0][2]  # the first node that is fed
-            concat = range(inputs, 1 + operations[-1][2]) if inputs == 2 else operations[-1][2:]
-            cell = DiscreteCell(operations, inputs, tuple(concat))
-            plots.draw_cell(axes, cell, f"{title}, {plots.CELL_NAMES[records[0]['cell']]}")
-
-    strengths(args, edges_of, draw)
+    strengths(args, edges_of, lambda how: partial(plots.draw_choices, how.metric))
 
 
 # ============================================================================================================
@@ -356,25 +310,9 @@ def fig3(args: Namespace) -> None:
         ends = [
             f"{values[0]:.{digits}f}, {values[-1]:.{digits}f}" for values, digits in zip(pairs, (2, 4), strict=True)
         ]
-        print(f"| {name} | {len(curve)} | {' | '.join(ends)} | {in_digits(tau)} |")
+        print(f"| {name} | {len(curve)} | {' | '.join(ends)} | {plots.in_digits(tau)} |")
     runs.move_aside(args.save, args.save.with_suffix(".json"))
-    runs.save_figure(args.save, curves, lambda figure: draw_gaps(figure, curves))
-
-
-def draw_gaps(figure: Figure, curves: dict[str, list[Record]]) -> None:
-    """The gap against validation accuracy, and against the epoch."""
-    figure.set_size_inches(9.5, 4.2)
-    for axes, x in zip(figure.subplots(1, 2, sharey=True), ("valid_accuracy", "epoch"), strict=True):
-        for (name, curve), (colour, marker, style) in zip(curves.items(), itertools.cycle(plots.LOOKS), strict=False):
-            xs, ys = ([record[key] for record in curve] for key in (x, "skip_gap"))
-            look = {"color": colour, "marker": marker, "label": plots.shown(Path(name).stem) if x == "epoch" else None}
-            axes.plot(xs, ys, **look, linestyle=style, linewidth=1, markersize=3.5)
-            axes.plot(xs[-1], ys[-1], color=colour, marker=marker, markersize=9, markeredgecolor="black")
-        axes.axhline(0, color=plots.GREY, linewidth=0.8)
-        axes.set_xlabel(plots.AXES[x])
-    figure.axes[0].set_ylabel("mean(α_skip − α_conv), softmaxed")
-    figure.legend(loc="outside lower center", ncols=3)
-    figure.suptitle("the gap over a search, the last epoch with the large mark", fontsize=11)
+    runs.save_figure(args.save, curves, lambda figure: plots.draw_gaps(figure, curves))
 
 
 class Staged(nn.Module):
@@ -461,7 +399,7 @@ def shuffle(trained: Trained, args: Namespace) -> None:
         [trained],
         measures,
         lambda record: f"{record['network']} {record['test_accuracy']:.2f}%",
-        lambda figure, records: draw_shuffles(figure, records, chance),
+        lambda figure, records: plots.draw_shuffles(figure, before_and_after(records), chance),
         before_and_after,
     )
     print(f"\nTable 1: test accuracy (%) on {Path(settings['dataset']).name}, {args.shuffles} shuffles, mean ± sd\n")
@@ -503,27 +441,6 @@ def before_and_after(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     return result
 
 
-def draw_shuffles(figure: Figure, records: list[Record], chance: float) -> None:
-    """Test accuracy before and after shuffling, by network, every shuffle as a dot."""
-    figure.set_size_inches(6, 4)
-    networks = before_and_after(records)
-    axes = figure.subplots()
-    for place, each in enumerate(networks.values()):
-        axes.bar(place - 0.2, each["before"], 0.38, color=plots.BLUE, label="before")
-        axes.text(place - 0.2, each["before"] + 2, f"{each['before']:.1f}", ha="center", fontsize=9)
-        if each["after"]:
-            axes.bar(place + 0.2, each["mean"], 0.38, **plots.HATCHED, label="after, mean")
-            dots = place + 0.2 + 0.26 * ((np.arange(len(each["after"])) + 0.5) / len(each["after"]) - 0.5)
-            axes.plot(dots, each["after"], ".", color="black", markersize=5, label="after, each shuffle")
-            axes.text(place + 0.2, max(each["after"]) + 2, f"{each['mean']:.1f}", ha="center", fontsize=9)
-    axes.axhline(chance, color=plots.GREY, linestyle="-.", linewidth=1, label="chance")
-    axes.set_xticks(range(len(networks)), networks)
-    axes.set_ylim(0, 112)
-    axes.set_ylabel("test accuracy (%)")
-    legend = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, fontsize=8.5)
-
-
 # ============================================================================================================
 # Cells: Fig. 5 and 10-24
 # ============================================================================================================
@@ -533,16 +450,6 @@ def cells(args: Namespace) -> None:
     """Fig. 5 and 10-24: the cells of architectures, published ones by name, others from genotype.json or from text"""
     found = [(text, runs.load_architecture(text)[0]) for text in args.archs]
 
-    def draw(figure: Figure) -> None:
-        columns = max(len(architecture.cells) for _, architecture in found)
-        figure.set_size_inches(1 + 7 * columns, 4.6 * len(found))
-        for row, (text, architecture) in zip(figure.subplots(len(found), columns, squeeze=False), found, strict=True):
-            name = "" if text.lstrip().startswith(("Genotype", "|")) else f"{plots.shown(Path(text).stem)}: "
-            for axes in row:
-                axes.axis("off")
-            for axes, (cell_type, cell) in zip(row, architecture.cells.items(), strict=False):
-                plots.draw_cell(axes, cell, name + plots.CELL_NAMES[cell_type])
-
     numbers = []
     for text, architecture in found:
         operations = {kind: [name for name, _, _ in cell.operations] for kind, cell in architecture.cells.items()}
@@ -550,7 +457,7 @@ def cells(args: Namespace) -> None:
         numbers.append({"name": text, "text": str(architecture), "convolutions": convolutions})
         print(f"{text}: {architecture}")
     runs.move_aside(args.save, args.save.with_suffix(".json"))
-    runs.save_figure(args.save, numbers, draw)
+    runs.save_figure(args.save, numbers, lambda figure: plots.draw_cells(figure, found))
 
 
 # ============================================================================================================

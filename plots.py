@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,90 @@ def _mark_decision(axes: Axes, made: dict[str, Any], space: Space, cell_type: st
                 axes.axvline(edge, color=RED, linewidth=1, linestyle=":")
 
 
+def in_digits(tau: float | None) -> str:
+    return "-" if tau is None else f"{tau:.2f}"
+
+
+def draw_strengths(metric: str, tune_epochs: int, figure: Figure, records: list[dict[str, Any]]) -> None:
+    """For every edge softmax(α) of its operations, on the left axis, and their strength, on the right one, which points
+    down for a loss: the higher of two hatched bars is always the stronger operation."""
+    columns = min(3, len(records))
+    rows = -(-len(records) // columns)
+    figure.set_size_inches(1 + 3.6 * columns, 0.6 + 3 * rows)
+    several = len({record["supernet"] for record in records}) > 1
+    for axes, record in zip(figure.subplots(rows, columns, squeeze=False).flat, records, strict=False):
+        names, places = list(record["operations"]), np.arange(len(record["operations"]))
+        weights = [each["magnitude"]["weight"] for each in record["operations"].values()]
+        reached = [each["discretization"][metric] for each in record["operations"].values()]
+        axes.bar(places - 0.2, weights, 0.4, color=BLUE, label="softmax(α)")
+        axes.set_ylim(0, 1.15 * max(weights))
+        axes.set_ylabel("softmax(α)", color=BLUE)
+        axes.set_xticks(places, names, fontsize=8, rotation=30, ha="right", rotation_mode="anchor")
+        right = axes.twinx()
+        worst, best = (min(reached), max(reached)) if metric == "accuracy" else (max(reached), min(reached))
+        margin = 0.25 * (best - worst) or (1.0 if metric == "accuracy" else -0.01)
+        height, foot = np.array(reached) - worst + margin, worst - margin
+        right.bar(places + 0.2, height, 0.4, bottom=foot, **HATCHED)
+        right.set_ylim(foot, best + margin / 2)
+        right.set_ylabel({"accuracy": "accuracy (%)", "loss": "loss (nats), downwards"}[metric], color="#9a5a00")
+        tau = record["tau"]["magnitude"]
+        where = f"{CELL_NAMES[record['cell']]}, edge {record['edge'][0]}→{record['edge'][1]}"
+        name = f"{shown(Path(record['supernet']).stem)}\n" if several else ""
+        axes.set_title(f"{name}{where}\nrank correlation τ = {in_digits(tau)}", fontsize=9.5)
+    for axes in figure.axes[len(records) : rows * columns]:
+        axes.axis("off")
+    title = f"softmax(α) (plain) and discretisation {metric} (hatched), epochs of tuning: {tune_epochs}"
+    figure.suptitle(title, fontsize=11)
+
+
+def draw_choices(metric: str, figure: Figure, records: list[dict[str, Any]]) -> None:
+    """The cell that α chooses beside the one of the strongest operations, each edge by itself."""
+    figure.set_size_inches(15, 1 + 0.42 * len(records))
+    titles = {"magnitude": "(a) largest α", "discretization": f"(b) strength: best discretisation {metric}"}
+    for axes, (criterion, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        operations = tuple((record["chosen"][criterion], *record["edge"]) for record in records)
+        inputs = operations[0][2]  # the first node that is fed
+        concat = range(inputs, 1 + operations[-1][2]) if inputs == 2 else operations[-1][2:]
+        cell = DiscreteCell(operations, inputs, tuple(concat))
+        draw_cell(axes, cell, f"{title}, {CELL_NAMES[records[0]['cell']]}")
+
+
+def draw_gaps(figure: Figure, curves: dict[str, list[dict[str, Any]]]) -> None:
+    """The gap against validation accuracy, and against the epoch."""
+    figure.set_size_inches(9.5, 4.2)
+    for axes, x in zip(figure.subplots(1, 2, sharey=True), ("valid_accuracy", "epoch"), strict=True):
+        for (name, curve), (colour, marker, style) in zip(curves.items(), itertools.cycle(LOOKS), strict=False):
+            xs, ys = ([record[key] for record in curve] for key in (x, "skip_gap"))
+            look = {"color": colour, "marker": marker, "label": shown(Path(name).stem) if x == "epoch" else None}
+            axes.plot(xs, ys, **look, linestyle=style, linewidth=1, markersize=3.5)
+            axes.plot(xs[-1], ys[-1], color=colour, marker=marker, markersize=9, markeredgecolor="black")
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        axes.set_xlabel(AXES[x])
+    figure.axes[0].set_ylabel("mean(α_skip − α_conv), softmaxed")
+    figure.legend(loc="outside lower center", ncols=3)
+    figure.suptitle("the gap over a search, the last epoch with the large mark", fontsize=11)
+
+
+def draw_shuffles(figure: Figure, networks: dict[str, dict[str, Any]], chance: float) -> None:
+    """Test accuracy before and after shuffling, by network, every shuffle as a dot."""
+    figure.set_size_inches(6, 4)
+    axes = figure.subplots()
+    for place, each in enumerate(networks.values()):
+        axes.bar(place - 0.2, each["before"], 0.38, color=BLUE, label="before")
+        axes.text(place - 0.2, each["before"] + 2, f"{each['before']:.1f}", ha="center", fontsize=9)
+        if each["after"]:
+            axes.bar(place + 0.2, each["mean"], 0.38, **HATCHED, label="after, mean")
+            dots = place + 0.2 + 0.26 * ((np.arange(len(each["after"])) + 0.5) / len(each["after"]) - 0.5)
+            axes.plot(dots, each["after"], ".", color="black", markersize=5, label="after, each shuffle")
+            axes.text(place + 0.2, max(each["after"]) + 2, f"{each['mean']:.1f}", ha="center", fontsize=9)
+    axes.axhline(chance, color=GREY, linestyle="-.", linewidth=1, label="chance")
+    axes.set_xticks(range(len(networks)), networks)
+    axes.set_ylim(0, 112)
+    axes.set_ylabel("test accuracy (%)")
+    legend = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, fontsize=8.5)
+
+
 def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, found: Genotype | Arch | None) -> None:
     """The chosen cells, once they are (Fig. 5), and validation accuracy over the rounds of the selection (Fig. 6)."""
     figure.suptitle(title)
@@ -167,6 +252,18 @@ def draw_cell(axes: Axes, cell: DiscreteCell, title: str) -> None:
     axes.set_ylim(height - 0.3, -0.9)
     axes.set_title(title, fontsize=11)
     axes.axis("off")
+
+
+def draw_cells(figure: Figure, found: Sequence[tuple[str, Genotype | Arch]]) -> None:
+    """A row of cells for each architecture, with the name, file or text that it was given by."""
+    columns = max(len(architecture.cells) for _, architecture in found)
+    figure.set_size_inches(1 + 7 * columns, 4.6 * len(found))
+    for row, (text, architecture) in zip(figure.subplots(len(found), columns, squeeze=False), found, strict=True):
+        name = "" if text.lstrip().startswith(("Genotype", "|")) else f"{shown(Path(text).stem)}: "
+        for axes in row:
+            axes.axis("off")
+        for axes, (cell_type, cell) in zip(row, architecture.cells.items(), strict=False):
+            draw_cell(axes, cell, name + CELL_NAMES[cell_type])
 
 
 def draw_retraining(figure: Figure, records: list[dict[str, Any]], title: str) -> None:
