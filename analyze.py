@@ -30,7 +30,7 @@ import math
 import random
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,6 @@ from genotypes import SPACES, is_convolution
 from ptnas import (
     CRITERIA,
     Candidate,
-    Pair,
     Progress,
     Retraining,
     RetrainSettings,
@@ -61,11 +60,8 @@ from ptnas import (
     Steps,
     Supernet,
     evaluate,
-    pairs_of_edges,
-    swapped,
 )
 
-HERE = Path(__file__).resolve().parent
 Record = dict[str, Any]
 
 # ============================================================================================================
@@ -313,6 +309,37 @@ def fig3(args: Namespace) -> None:
         print(f"| {name} | {len(curve)} | {' | '.join(ends)} | {plots.in_digits(tau)} |")
     runs.move_aside(args.save, args.save.with_suffix(".json"))
     runs.save_figure(args.save, curves, lambda figure: plots.draw_gaps(figure, curves))
+
+
+Pair = tuple[nn.Sequential | nn.ModuleList, int, int]  # two of the modules in a list
+
+
+@contextlib.contextmanager
+def swapped(pairs: Sequence[Pair]) -> Iterator[None]:
+    """Within the context the two modules of every pair stand in each other's place, an edge of a supernet with its row
+    of α; afterwards everything is where it was (Table 1)."""
+    for modules, one, other in pairs:
+        modules[one], modules[other] = modules[other], modules[one]
+    try:
+        yield
+    finally:
+        for modules, one, other in reversed(pairs):
+            modules[one], modules[other] = modules[other], modules[one]
+
+
+def pairs_of_edges(supernet: Supernet) -> list[list[Pair]]:
+    """For every cell the pairs of edges that fit each other's place, with equal strides, unless both are pruned."""
+    found = []
+    for cell in supernet.skeleton.cells:
+        standing = [bool(presence.operations) for presence in supernet.presence[cell.cell_type]]
+        found.append(
+            [
+                (cell.edges, one, other)
+                for one, other in itertools.combinations(range(len(cell.edges)), 2)
+                if cell.edges[one].stride == cell.edges[other].stride and (standing[one] or standing[other])
+            ]
+        )
+    return found
 
 
 class Staged(nn.Module):

@@ -14,10 +14,11 @@ from sklearn.datasets import load_digits
 import runs
 from data import load_data
 from genotypes import PUBLISHED, SPACES
-from ptnas import Progress, SearchSettings, Selection, SelectionSettings, evaluate, pairs_of_edges, swapped
+from ptnas import Progress, SearchSettings, Selection, SelectionSettings, evaluate
 from tests.conftest import Batches, blank, load_script, make_images, make_supernet
 
 ANALYZE, TRAIN = load_script("analyze"), load_script("train_search")
+pairs_of_edges, swapped = ANALYZE.pairs_of_edges, ANALYZE.swapped
 SMALL = ["--epochs", "2", "--channels", "2", "--limit", "64", "--keep-every", "1"]
 
 
