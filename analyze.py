@@ -28,6 +28,7 @@ import itertools
 import json
 import math
 import random
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -555,12 +556,22 @@ COMMANDS: dict[str, tuple[Callable[[Namespace], None], Callable[[ArgumentParser]
 }
 
 
+OTHER_NAMES = {"fig1": ["fig7"]}
+MOVED = ("table2", "table3", "table4", "table5", "fig4", "fig6", "fig8", "fig9")  # to reproduce.py
+
+
 def parse(argv: Sequence[str] | None) -> Namespace:
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words and words[0] in MOVED:
+        raise runs.UserError(f"{words[0]} moved: {shlex.join(['python', 'reproduce.py', *words])}")
     parser = runs.Parser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=runs.Parser)
     for name, (function, add_options) in COMMANDS.items():
-        add_options(commands.add_parser(name, help=function.__doc__, description=function.__doc__))
-    args = parser.parse_args(argv)
+        texts = {"help": function.__doc__, "description": function.__doc__}
+        own = commands.add_parser(name, aliases=OTHER_NAMES.get(name, []), **texts)
+        own.set_defaults(command=name)  # by whichever name it was called
+        add_options(own)
+    args = parser.parse_args(words)
     if "save" in args:
         runs.check_picture(args)
     if "ckpt" in args and not args.ckpt and "dataset" in args and (args.dataset or args.data):

@@ -343,6 +343,23 @@ def test_a_stopped_measurement_goes_on_as_if_nothing_had_happened(folder, tmp_pa
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("command", ["table2", "table3", "table4", "table5", "fig4", "fig6", "fig8", "fig9"])
+def test_a_command_that_moved_names_the_new_one(command, capsys):
+    assert ANALYZE.main([command, "--benchmark", "my file.csv"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"{command} moved: python reproduce.py {command} --benchmark 'my file.csv'")
+
+
+def test_fig7_is_another_name_of_fig1(folder, tmp_path):
+    files = []
+    for command in ("fig1", "fig7"):
+        save = tmp_path / f"{command}.png"
+        assert ANALYZE.main([command, "--ckpt", str(folder / "s1.pt"), *FIGURES["fig1"], "--save", str(save)]) == 0
+        files.append(json.loads(save.with_suffix(".json").read_text()))
+    assert files[0]["command"] == files[1]["command"] == "fig1"
+    assert files[0]["summary"] == files[1]["summary"]
+
+
 def test_what_cannot_be_measured_is_told_in_one_line(folder, tmp_path, capsys):
     save = ["--save", str(tmp_path / "figure.png")]
     (tmp_path / "text.jsonl").write_text("no log\n")
