@@ -1,4 +1,8 @@
-"""The pictures."""
+"""The pictures: of a search, of the figures inside a supernet, of a selection, of cells, of a training.
+
+Every function draws records, as the commands log them, into an empty matplotlib figure. Nothing here measures, reads
+or writes files: `runs.save_picture` makes the figure and writes it. The order is that of the paper.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from genotypes import Arch, DiscreteCell, Genotype, Space, is_convolution
 
+Record = dict[str, Any]
+
 BLUE, ORANGE, RED, GREY = "#1f5fa8", "#e07b00", "#c1121f", "#777777"
-# Of curves, told apart in grey too: colour, marker, line
+# Colour, marker and line of each curve. Markers and lines tell curves apart in a grey print, too.
 LOOKS = (
     (RED, "s", ":"), (ORANGE, "^", "--"), (BLUE, "o", "-"), ("#2a8c55", "v", "-."),
     ("#8a4fb5", "D", ":"), ("#0e8f9c", "P", "--"), ("#b8860b", "X", "-"), ("black", "*", "-."),
@@ -32,14 +37,22 @@ AXES = {
 CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell", "cell": "cell"}
 
 
-def shown(name: str) -> str:
-    """A name of the user's as it can stand in a picture, where dollars begin a formula and some bytes are no text."""
+def escape_name(name: str) -> str:
+    """Returns a name that matplotlib can print: dollars would begin a formula, and file names may be no valid text."""
     return name.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
 
 
-def draw_search(figure: Figure, records: list[dict[str, Any]], space: Space) -> None:
-    """Validation accuracy and the mean softmax gap α_skip - α_conv, the axes of Fig. 3, per epoch; below them the
-    weights of every edge now, and in red what SGAS has decided."""
+def format_tau(tau: float | None) -> str:
+    """Returns a rank correlation as text, "-" where there is none."""
+    return "-" if tau is None else f"{tau:.2f}"
+
+
+# ==== The search ====================================================================================================
+
+
+def draw_search(figure: Figure, records: list[Record], space: Space) -> None:
+    """Draws validation accuracy and mean(α_skip - α_conv), softmaxed, the two quantities of Fig. 3, per epoch. Below
+    them it draws softmax(α) of every edge after the last epoch, with the decisions of SGAS in red."""
     count = len(space.cell_types)
     figure.set_size_inches(9, 4 + 2 * count)
     top, *maps = figure.subplots(1 + count, 1, height_ratios=[2] + [1] * count)
@@ -55,18 +68,21 @@ def draw_search(figure: Figure, records: list[dict[str, Any]], space: Space) -> 
         right.plot(epochs, gaps, color=ORANGE, linestyle="--", marker="s", markersize=3)
         right.set_ylabel("mean(α_skip − α_conv), softmaxed", color=ORANGE)
     edges = [f"{source}→{node}" for source, node in space.edges]
+    decisions = [decision for record in records for decision in record.get("decisions", ())]
     for axes, (cell_type, rows) in zip(maps, records[-1]["weights"].items(), strict=True):
         _draw_weights(axes, rows, space.operations[cell_type], edges)
-        for made in (made for record in records for made in record.get("decisions", ()) if made["cell"] == cell_type):
-            _mark_decision(axes, made, space, cell_type)
+        for decision in decisions:
+            if decision["cell"] == cell_type:
+                _mark_decision(axes, decision, space, cell_type)
         axes.set_title(f"softmax(α), {CELL_NAMES[cell_type]}", fontsize=10)
         axes.set_xlabel("edge (input node→output node)", fontsize=8)
 
 
 def _draw_weights(axes: Axes, rows: list[list[float]], names: Sequence[Sequence[str]], edges: Sequence[str]) -> None:
-    """A heat map with an edge in each column; where edges differ in their operations (S1), their names stand in it."""
+    """Draws softmax(α) as a heat map with one column per edge. Where edges have different operations (S1), each field
+    shows the name of its operation."""
     same = len(set(names)) == 1
-    image = axes.imshow(torch.tensor(rows).T.numpy(), aspect="auto", vmin=0, vmax=2 / len(rows[0]), cmap="cividis")
+    image = axes.imshow(np.array(rows).T, aspect="auto", vmin=0, vmax=2 / len(rows[0]), cmap="cividis")
     axes.figure.colorbar(image, ax=axes, pad=0.01)
     axes.set_xticks(range(len(edges)), edges, fontsize=8)
     axes.set_yticks(range(len(rows[0])), names[0] if same else [f"operation {n + 1}" for n in range(len(rows[0]))])
@@ -79,74 +95,85 @@ def _draw_weights(axes: Axes, rows: list[list[float]], names: Sequence[Sequence[
             axes.text(edge, operation, f"{name}{weight:.3f}", ha="center", va="center", fontsize=size, color=colour)
 
 
-def _mark_decision(axes: Axes, made: dict[str, Any], space: Space, cell_type: str) -> None:
-    """Frame the operation that an edge was decided for; strike through the inputs that a node lost."""
-    if "edge" in made:
-        edge = space.edges.index(tuple(made["edge"]))
-        operation = space.operations[cell_type][edge].index(made["operation"])
+def _mark_decision(axes: Axes, decision: Record, space: Space, cell_type: str) -> None:
+    """Frames the operation that SGAS chose for an edge, or strikes through the input edges that a node lost."""
+    if "edge" in decision:
+        edge = space.edges.index(tuple(decision["edge"]))
+        operation = space.operations[cell_type][edge].index(decision["operation"])
         axes.add_patch(Rectangle((edge - 0.46, operation - 0.44), 0.92, 0.88, fill=False, edgecolor=RED, linewidth=2))
     else:
-        for edge in space.into(made["node"]):
-            if space.edges[edge][0] not in made["inputs"]:
+        for edge in space.into(decision["node"]):
+            if space.edges[edge][0] not in decision["inputs"]:
                 axes.axvline(edge, color=RED, linewidth=1, linestyle=":")
 
 
-def in_digits(tau: float | None) -> str:
-    return "-" if tau is None else f"{tau:.2f}"
+# ==== Inside a supernet: Fig. 1, 2, 3 and 7, Table 1 ================================================================
 
 
-def draw_strengths(metric: str, tune_epochs: int, figure: Figure, records: list[dict[str, Any]]) -> None:
-    """For every edge softmax(α) of its operations, on the left axis, and their strength, on the right one, which points
-    down for a loss: the higher of two hatched bars is always the stronger operation."""
+def draw_strengths(figure: Figure, records: list[Record], metric: str, tune_epochs: int) -> None:
+    """Draws Fig. 1 and 7, one panel per edge: softmax(α) of its operations beside their strength, the discretisation
+    accuracy or loss after tuning. metric: "accuracy" or "loss"."""
     columns = min(3, len(records))
     rows = -(-len(records) // columns)
     figure.set_size_inches(1 + 3.6 * columns, 0.6 + 3 * rows)
     several = len({record["supernet"] for record in records}) > 1
-    for axes, record in zip(figure.subplots(rows, columns, squeeze=False).flat, records, strict=False):
-        names, places = list(record["operations"]), np.arange(len(record["operations"]))
-        weights = [each["magnitude"]["weight"] for each in record["operations"].values()]
-        reached = [each["discretization"][metric] for each in record["operations"].values()]
-        axes.bar(places - 0.2, weights, 0.4, color=BLUE, label="softmax(α)")
-        axes.set_ylim(0, 1.15 * max(weights))
-        axes.set_ylabel("softmax(α)", color=BLUE)
-        axes.set_xticks(places, names, fontsize=8, rotation=30, ha="right", rotation_mode="anchor")
-        right = axes.twinx()
-        worst, best = (min(reached), max(reached)) if metric == "accuracy" else (max(reached), min(reached))
-        margin = 0.25 * (best - worst) or (1.0 if metric == "accuracy" else -0.01)
-        height, foot = np.array(reached) - worst + margin, worst - margin
-        right.bar(places + 0.2, height, 0.4, bottom=foot, **HATCHED)
-        right.set_ylim(foot, best + margin / 2)
-        right.set_ylabel({"accuracy": "accuracy (%)", "loss": "loss (nats), downwards"}[metric], color="#9a5a00")
-        tau = record["tau"]["magnitude"]
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, record in zip(panels, records, strict=False):
+        _draw_edge(axes, record["operations"], metric)
+        name = f"{escape_name(Path(record['supernet']).stem)}\n" if several else ""
         where = f"{CELL_NAMES[record['cell']]}, edge {record['edge'][0]}→{record['edge'][1]}"
-        name = f"{shown(Path(record['supernet']).stem)}\n" if several else ""
-        axes.set_title(f"{name}{where}\nrank correlation τ = {in_digits(tau)}", fontsize=9.5)
-    for axes in figure.axes[len(records) : rows * columns]:
+        tau = format_tau(record["tau"]["magnitude"])
+        axes.set_title(f"{name}{where}\nrank correlation τ = {tau}", fontsize=9.5)
+    for axes in panels[len(records) :]:
         axes.axis("off")
     title = f"softmax(α) (plain) and discretisation {metric} (hatched), epochs of tuning: {tune_epochs}"
     figure.suptitle(title, fontsize=11)
 
 
-def draw_choices(metric: str, figure: Figure, records: list[dict[str, Any]]) -> None:
-    """The cell that α chooses beside the one of the strongest operations, each edge by itself."""
-    figure.set_size_inches(15, 1 + 0.42 * len(records))
+def _draw_edge(axes: Axes, operations: dict[str, dict[str, Record]], metric: str) -> None:
+    """Draws a pair of bars per operation: softmax(α) on the left axis, strength on the right one. The axis of a loss
+    points down, so the higher of two hatched bars is always the stronger operation."""
+    places = np.arange(len(operations))
+    weights = [scores["magnitude"]["weight"] for scores in operations.values()]
+    axes.bar(places - 0.2, weights, 0.4, color=BLUE)
+    axes.set_ylim(0, 1.15 * max(weights))
+    axes.set_ylabel("softmax(α)", color=BLUE)
+    axes.set_xticks(places, list(operations), fontsize=8, rotation=30, ha="right", rotation_mode="anchor")
+    strengths = np.array([scores["discretization"][metric] for scores in operations.values()])
+    if metric == "accuracy":
+        worst, best, least_margin, label = strengths.min(), strengths.max(), 1.0, "accuracy (%)"
+    else:
+        worst, best, least_margin, label = strengths.max(), strengths.min(), -0.01, "loss (nats), downwards"
+    margin = 0.25 * (best - worst) or least_margin
+    right = axes.twinx()
+    right.bar(places + 0.2, strengths - worst + margin, 0.4, bottom=worst - margin, **HATCHED)
+    right.set_ylim(worst - margin, best + margin / 2)
+    right.set_ylabel(label, color="#9a5a00")
+
+
+def draw_choices(figure: Figure, records: list[Record], metric: str, tune_epochs: int) -> None:
+    """Draws Fig. 2: the cell of the operations with the largest α beside the cell of the strongest operations. The
+    records are those of all edges of one cell. metric: "accuracy" or "loss"."""
+    figure.set_size_inches(15, 1.3 + 0.42 * len(records))
     titles = {"magnitude": "(a) largest α", "discretization": f"(b) strength: best discretisation {metric}"}
     for axes, (criterion, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         operations = tuple((record["chosen"][criterion], *record["edge"]) for record in records)
-        inputs = operations[0][2]  # the first node that is fed
-        concat = range(inputs, 1 + operations[-1][2]) if inputs == 2 else operations[-1][2:]
-        cell = DiscreteCell(operations, inputs, tuple(concat))
+        inputs, last = operations[0][2], operations[-1][2]  # edges are in the order of the nodes that they feed
+        concat = (last,) if inputs == 1 else tuple(range(inputs, last + 1))  # a NAS-Bench-201 cell has one input
+        cell = DiscreteCell(operations, inputs, concat)
         draw_cell(axes, cell, f"{title}, {CELL_NAMES[records[0]['cell']]}")
+    figure.suptitle(f"what each edge chooses by itself, epochs of tuning: {tune_epochs}", fontsize=11)
 
 
-def draw_gaps(figure: Figure, curves: dict[str, list[dict[str, Any]]]) -> None:
-    """The gap against validation accuracy, and against the epoch."""
+def draw_gaps(figure: Figure, curves: dict[str, list[Record]]) -> None:
+    """Draws Fig. 3: mean(α_skip - α_conv), softmaxed, against the validation accuracy, and beside it against the epoch.
+    curves: the epochs of each search, by the name of its log."""
     figure.set_size_inches(9.5, 4.2)
     for axes, x in zip(figure.subplots(1, 2, sharey=True), ("valid_accuracy", "epoch"), strict=True):
         for (name, curve), (colour, marker, style) in zip(curves.items(), itertools.cycle(LOOKS), strict=False):
             xs, ys = ([record[key] for record in curve] for key in (x, "skip_gap"))
-            look = {"color": colour, "marker": marker, "label": shown(Path(name).stem) if x == "epoch" else None}
-            axes.plot(xs, ys, **look, linestyle=style, linewidth=1, markersize=3.5)
+            label = escape_name(Path(name).stem) if x == "epoch" else None
+            axes.plot(xs, ys, color=colour, marker=marker, linestyle=style, label=label, linewidth=1, markersize=3.5)
             axes.plot(xs[-1], ys[-1], color=colour, marker=marker, markersize=9, markeredgecolor="black")
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.set_xlabel(AXES[x])
@@ -155,28 +182,35 @@ def draw_gaps(figure: Figure, curves: dict[str, list[dict[str, Any]]]) -> None:
     figure.suptitle("the gap over a search, the last epoch with the large mark", fontsize=11)
 
 
-def draw_shuffles(figure: Figure, networks: dict[str, dict[str, Any]], chance: float) -> None:
-    """Test accuracy before and after shuffling, by network, every shuffle as a dot."""
+def draw_shuffles(figure: Figure, networks: dict[str, Record], chance: float) -> None:
+    """Draws Table 1: the test accuracy of each network before shuffling, and after it the mean with a dot per shuffle.
+    chance: the accuracy of guessing, in percent."""
     figure.set_size_inches(6, 4)
     axes = figure.subplots()
-    for place, each in enumerate(networks.values()):
-        axes.bar(place - 0.2, each["before"], 0.38, color=BLUE, label="before")
-        axes.text(place - 0.2, each["before"] + 2, f"{each['before']:.1f}", ha="center", fontsize=9)
-        if each["after"]:
-            axes.bar(place + 0.2, each["mean"], 0.38, **HATCHED, label="after, mean")
-            dots = place + 0.2 + 0.26 * ((np.arange(len(each["after"])) + 0.5) / len(each["after"]) - 0.5)
-            axes.plot(dots, each["after"], ".", color="black", markersize=5, label="after, each shuffle")
-            axes.text(place + 0.2, max(each["after"]) + 2, f"{each['mean']:.1f}", ha="center", fontsize=9)
+    for place, network in enumerate(networks.values()):
+        before, after = network["before"], network["after"]
+        axes.bar(place - 0.2, before, 0.38, color=BLUE, label="before")
+        axes.text(place - 0.2, before + 2, f"{before:.1f}", ha="center", fontsize=9)
+        if after:
+            axes.bar(place + 0.2, network["mean"], 0.38, **HATCHED, label="after, mean")
+            dots = place + 0.2 + 0.26 * ((np.arange(len(after)) + 0.5) / len(after) - 0.5)
+            axes.plot(dots, after, ".", color="black", markersize=5, label="after, each shuffle")
+            axes.text(place + 0.2, max(after) + 2, f"{network['mean']:.1f}", ha="center", fontsize=9)
     axes.axhline(chance, color=GREY, linestyle="-.", linewidth=1, label="chance")
     axes.set_xticks(range(len(networks)), networks)
     axes.set_ylim(0, 112)
     axes.set_ylabel("test accuracy (%)")
-    legend = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, fontsize=8.5)
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=4, fontsize=8.5)
 
 
-def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, found: Genotype | Arch | None) -> None:
-    """The chosen cells, once they are (Fig. 5), and validation accuracy over the rounds of the selection (Fig. 6)."""
+# ==== The selection, and cells: Fig. 5 and 10-24 ====================================================================
+
+
+def draw_selection(figure: Figure, records: list[Record], title: str, found: Genotype | Arch | None) -> None:
+    """Draws the validation accuracy over the rounds of a selection (Fig. 6), and above it the cells that it chose (Fig.
+    5). found: the architecture, None while the selection goes on."""
     figure.suptitle(title)
     top = bottom = figure
     if found:
@@ -186,7 +220,7 @@ def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, fo
         places = top.subplots(1, len(found.cells), squeeze=False).flat
         for axes, (cell_type, cell) in zip(places, found.cells.items(), strict=True):
             draw_cell(axes, cell, CELL_NAMES[cell_type])
-        if not records:  # everything was decided during the search
+        if not records:  # the search decided everything (SGAS)
             return
     else:
         figure.set_size_inches(8, 4)
@@ -195,7 +229,7 @@ def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, fo
     axes.plot(rounds, [record["valid_accuracy"] for record in records], color=BLUE, marker="o", label="after tuning")
     dips = [record["discretised_accuracy"] for record in records]
     axes.plot(rounds, dips, color=ORANGE, linestyle=":", marker="v", label="after discretising")
-    topology = [record["round"] for record in records if any("node" in made for made in record["decisions"])]
+    topology = [record["round"] for record in records if any("node" in decision for decision in record["decisions"])]
     if topology:
         axes.axvspan(topology[0] - 0.5, rounds[-1] + 0.5, color=GREY, alpha=0.15, label="topology", linewidth=0)
     axes.set_xlabel("round of the selection")
@@ -205,10 +239,10 @@ def draw_selection(figure: Figure, records: list[dict[str, Any]], title: str, fo
 
 
 def draw_cell(axes: Axes, cell: DiscreteCell, title: str) -> None:
-    """A cell like those of Fig. 5, operations with parameters in red and, for a print in grey, in bold.
+    """Draws a cell as Fig. 5 does, operations with parameters in red, and in bold for a print in grey.
 
-    Every operation has a row of its own, in which its arrow runs straight and its label stands just before the node
-    that it feeds; a node lies amid the rows of its operations. So no arrow passes through a label that is not its own.
+    Every operation has its own row. Its arrow runs straight along the row, and its label stands just before the node
+    that it feeds. A node stands in the middle of the rows of its operations. So no arrow crosses the label of another.
     """
     rows: dict[int, list[int]] = {}
     for row, (_, _, node) in enumerate(cell.operations):
@@ -216,60 +250,74 @@ def draw_cell(axes: Axes, cell: DiscreteCell, title: str) -> None:
     height = len(cell.operations)
     starts = (0.5,) if cell.inputs == 1 else (0.3, 0.7)
     places = {node: (0.0, height * start) for node, start in enumerate(starts)}
-    places |= {node: (3.5 * (node - cell.inputs + 1) + 0.3, sum(own) / len(own)) for node, own in rows.items()}
+    for node, own in rows.items():
+        places[node] = (3.5 * (node - cell.inputs + 1) + 0.3, sum(own) / len(own))
     end = (3.5 * (len(rows) + 1) - 0.7, sum(places[node][1] for node in cell.concat) / len(cell.concat))
     colours = ("#444444", "#1f5fa8", "#2a8c55", "#8a4fb5", "#b8860b", "#0e8f9c", "#a34a28")
-
-    def line(points: Sequence[tuple[float, float]], colour: str, style: str = "-") -> None:
-        xs, ys = zip(*points, strict=True)
-        axes.plot(xs, ys, color=colour, linestyle=style, linewidth=1.3, zorder=1, solid_joinstyle="round")
-        head = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
-        axes.annotate("", points[-1], points[-2], arrowprops=head, zorder=1)
-
     for row, (operation, source, node) in enumerate(cell.operations):
         (x0, y0), (x1, y1) = places[source], places[node]
         colour = GREY if operation == "none" else colours[source % len(colours)]
         arrival = (x1 - 0.32, y1 + min(max((row - y1) * 0.3, -0.24), 0.24))
-        line([(x0 + 0.3, y0), (x0 + 0.75, row), (x1 - 0.75, row), arrival], colour, ":" if operation == "none" else "-")
+        points = [(x0 + 0.3, y0), (x0 + 0.75, row), (x1 - 0.75, row), arrival]
+        _draw_arrow(axes, points, colour, ":" if operation == "none" else "-")
         axes.text(
             x1 - 1.75, row, operation, ha="center", va="center", fontsize=7.5, zorder=3,
-            **({"color": RED, "weight": "bold"} if is_convolution(operation) else {}),
+            color=RED if is_convolution(operation) else "black",
+            weight="bold" if is_convolution(operation) else "normal",
             bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8},
         )  # fmt: skip
     for node in cell.concat:
         x, y = places[node]
-        line([(x + 0.32, y), (end[0] - 0.9, y), (end[0] - 0.45, end[1])], GREY, "--")
-    labels = dict(enumerate("0" if cell.inputs == 1 else ("c_{k-2}", "c_{k-1}")))
-    labels |= {node: str(node if cell.inputs == 1 else node - cell.inputs) for node in rows}
-    for place, label in [(places[node], label) for node, label in labels.items()] + [(end, "c_{k}")]:
-        width = 0.9 if label.startswith("c") else 0.6
-        shape = FancyBboxPatch(
-            (place[0] - width / 2, place[1] - 0.3), width, 0.6, boxstyle="round,pad=0.02", facecolor="#dde7f3", zorder=4
-        )
-        axes.add_patch(shape)
-        axes.text(*place, f"${label}$", ha="center", va="center", fontsize=9, zorder=5)
+        _draw_arrow(axes, [(x + 0.32, y), (end[0] - 0.9, y), (end[0] - 0.45, end[1])], GREY, "--")
+    for node, place in places.items():
+        if node < cell.inputs:
+            label = "0" if cell.inputs == 1 else ("c_{k-2}", "c_{k-1}")[node]
+        else:
+            label = str(node if cell.inputs == 1 else node - cell.inputs)
+        _draw_node(axes, place, label)
+    _draw_node(axes, end, "c_{k}")
     axes.set_xlim(-0.7, end[0] + 0.7)
     axes.set_ylim(height - 0.3, -0.9)
     axes.set_title(title, fontsize=11)
     axes.axis("off")
 
 
-def draw_cells(figure: Figure, found: Sequence[tuple[str, Genotype | Arch]]) -> None:
-    """A row of cells for each architecture, with the name, file or text that it was given by."""
-    columns = max(len(architecture.cells) for _, architecture in found)
-    figure.set_size_inches(1 + 7 * columns, 4.6 * len(found))
-    for row, (text, architecture) in zip(figure.subplots(len(found), columns, squeeze=False), found, strict=True):
-        name = "" if text.lstrip().startswith(("Genotype", "|")) else f"{shown(Path(text).stem)}: "
+def _draw_arrow(axes: Axes, points: Sequence[tuple[float, float]], colour: str, style: str) -> None:
+    """Draws a line through the points with a head at its end."""
+    xs, ys = zip(*points, strict=True)
+    axes.plot(xs, ys, color=colour, linestyle=style, linewidth=1.3, zorder=1, solid_joinstyle="round")
+    head = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", points[-1], points[-2], arrowprops=head, zorder=1)
+
+
+def _draw_node(axes: Axes, place: tuple[float, float], label: str) -> None:
+    """Draws a box with a label, which is a formula."""
+    width = 0.9 if label.startswith("c") else 0.6
+    corner = (place[0] - width / 2, place[1] - 0.3)
+    axes.add_patch(FancyBboxPatch(corner, width, 0.6, boxstyle="round,pad=0.02", facecolor="#dde7f3", zorder=4))
+    axes.text(*place, f"${label}$", ha="center", va="center", fontsize=9, zorder=5)
+
+
+def draw_cells(figure: Figure, architectures: Sequence[tuple[str, Genotype | Arch]]) -> None:
+    """Draws one row of cells per architecture. architectures: each with the name, file or text that the user gave."""
+    columns = max(len(architecture.cells) for _, architecture in architectures)
+    figure.set_size_inches(1 + 7 * columns, 4.6 * len(architectures))
+    places = figure.subplots(len(architectures), columns, squeeze=False)
+    for row, (text, architecture) in zip(places, architectures, strict=True):
+        name = "" if text.lstrip().startswith(("Genotype", "|")) else f"{escape_name(Path(text).stem)}: "
         for axes in row:
             axes.axis("off")
         for axes, (cell_type, cell) in zip(row, architecture.cells.items(), strict=False):
             draw_cell(axes, cell, name + CELL_NAMES[cell_type])
 
 
-def draw_retraining(figure: Figure, records: list[dict[str, Any]], title: str) -> None:
-    """Training and test accuracy and loss per epoch."""
+# ==== The training of a discrete network ============================================================================
+
+
+def draw_retraining(figure: Figure, records: list[Record], title: str) -> None:
+    """Draws training and test accuracy and loss per epoch."""
     figure.set_size_inches(9, 4)
-    figure.suptitle(shown(title))
+    figure.suptitle(escape_name(title))
     epochs = [record["epoch"] for record in records]
     for axes, quantity, unit in zip(figure.subplots(1, 2), ("accuracy", "loss"), (" (%)", " (nats)"), strict=True):
         for split, colour, style in (("train", ORANGE, "--"), ("test", BLUE, "-")):
