@@ -1,7 +1,6 @@
-"""The pictures: of a search, of the figures inside a supernet, of a selection, of cells, of a training.
+"""The pictures: of a search, inside a supernet (Sec. 3), of a selection, of cells, of a training, of many runs.
 
-Every function draws records, as the commands log them, into an empty matplotlib figure. Nothing here measures, reads
-or writes files: `runs.save_picture` makes the figure and writes it. The order is that of the paper.
+Each function draws records, as the commands log them, into an empty figure, which `runs.save_picture` writes.
 """
 
 from __future__ import annotations
@@ -47,9 +46,6 @@ def format_tau(tau: float | None) -> str:
     return "-" if tau is None else f"{tau:.2f}"
 
 
-# ==== The search ====================================================================================================
-
-
 def draw_search(figure: Figure, records: list[Record], space: Space) -> None:
     """Draws validation accuracy and mean(α_skip - α_conv), softmaxed, the two quantities of Fig. 3, per epoch. Below
     them it draws softmax(α) of every edge after the last epoch, with the decisions of SGAS in red."""
@@ -91,8 +87,7 @@ def _draw_weights(axes: Axes, rows: list[list[float]], names: Sequence[Sequence[
         for operation, weight in enumerate(row):
             name = "" if same else names[edge][operation].replace("_", "\n", 1) + "\n"
             colour = "white" if image.norm(weight) < 0.6 else "black"
-            size = 6 if same else 5.5
-            axes.text(edge, operation, f"{name}{weight:.3f}", ha="center", va="center", fontsize=size, color=colour)
+            axes.text(edge, operation, f"{name}{weight:.3f}", ha="center", va="center", fontsize=5.5, color=colour)
 
 
 def _mark_decision(axes: Axes, decision: Record, space: Space, cell_type: str) -> None:
@@ -105,9 +100,6 @@ def _mark_decision(axes: Axes, decision: Record, space: Space, cell_type: str) -
         for edge in space.into(decision["node"]):
             if space.edges[edge][0] not in decision["inputs"]:
                 axes.axvline(edge, color=RED, linewidth=1, linestyle=":")
-
-
-# ==== Inside a supernet: Fig. 1, 2, 3 and 7, Table 1 ================================================================
 
 
 def draw_strengths(figure: Figure, records: list[Record], metric: str, tune_epochs: int) -> None:
@@ -205,9 +197,6 @@ def draw_shuffles(figure: Figure, networks: dict[str, Record], chance: float) ->
     figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=4, fontsize=8.5)
 
 
-# ==== The selection, and cells: Fig. 5 and 10-24 ====================================================================
-
-
 def draw_selection(figure: Figure, records: list[Record], title: str, found: Genotype | Arch | None) -> None:
     """Draws the validation accuracy over the rounds of a selection (Fig. 6), and above it the cells that it chose (Fig.
     5). found: the architecture, None while the selection goes on."""
@@ -269,12 +258,10 @@ def draw_cell(axes: Axes, cell: DiscreteCell, title: str) -> None:
     for node in cell.concat:
         x, y = places[node]
         _draw_arrow(axes, [(x + 0.32, y), (end[0] - 0.9, y), (end[0] - 0.45, end[1])], GREY, "--")
+    numbers = [str(number) for number in range(len(places))]
+    labels = numbers if cell.inputs == 1 else ["c_{k-2}", "c_{k-1}", *numbers]
     for node, place in places.items():
-        if node < cell.inputs:
-            label = "0" if cell.inputs == 1 else ("c_{k-2}", "c_{k-1}")[node]
-        else:
-            label = str(node if cell.inputs == 1 else node - cell.inputs)
-        _draw_node(axes, place, label)
+        _draw_node(axes, place, labels[node])
     _draw_node(axes, end, "c_{k}")
     axes.set_xlim(-0.7, end[0] + 0.7)
     axes.set_ylim(height - 0.3, -0.9)
@@ -309,9 +296,6 @@ def draw_cells(figure: Figure, architectures: Sequence[tuple[str, Genotype | Arc
             axes.axis("off")
         for axes, (cell_type, cell) in zip(row, architecture.cells.items(), strict=False):
             draw_cell(axes, cell, name + CELL_NAMES[cell_type])
-
-
-# ==== The training of a discrete network ============================================================================
 
 
 def draw_retraining(figure: Figure, records: list[Record], title: str) -> None:
