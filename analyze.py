@@ -14,7 +14,6 @@ per step, and --resume goes on after the last step. Figures and tables of many r
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import math
@@ -23,8 +22,9 @@ import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from functools import partial
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ from torchvision.ops import Conv2dNormActivation
 import plots
 import ptnas
 import runs
-from data import ImageData, Images, data_folder, dataset_name, load_supernet_data
+from data import ImageData, data_folder, dataset_name, load_supernet_data
 from genotypes import SPACES, is_convolution
 
 Record = dict[str, Any]
@@ -56,14 +56,12 @@ class Trained(NamedTuple):
     search: ptnas.SearchSettings
     epochs: int  # that the supernet was trained for
     supernet: ptnas.Supernet
+    device: torch.device
     data: ImageData
-    train: Images
-    valid: Images
 
 
 def list_checkpoints(args: Namespace) -> list[Path]:
-    """Returns the supernets of --ckpt, by default supernet.pt. Raises UserError if that is missing, or if two have one
-    name."""
+    """Returns the paths of --ckpt, by default supernet.pt. Raises UserError if it is missing or two have one name."""
     paths = args.ckpt or [Path("supernet.pt")]
     if not args.ckpt and not paths[0].exists():
         raise runs.UserError("there is no supernet.pt here: python train_search.py --space s2 makes one")
@@ -75,60 +73,60 @@ def list_checkpoints(args: Namespace) -> list[Path]:
 def load_supernet(path: Path, args: Namespace) -> Trained:
     """Returns a supernet with the data set of its search, or with that of --dataset. Raises UserError."""
     checkpoint, device = runs.load_search(path), runs.set_up(args)
-    settings = dict(checkpoint["settings"])
-    if args.dataset:
-        settings["dataset"] = dataset_name(args.dataset)
-    if args.data:
-        settings["data"] = data_folder(args.data)
-    search = ptnas.SearchSettings.of(settings)
+    settings = runs.override(checkpoint["settings"], args, "dataset", "data")
     data = load_supernet_data(checkpoint, path, settings, device)
-    supernet = search.supernet(SPACES[settings["space"]], len(data.classes), data.channels)
-    runs.load_state(supernet.to(device), checkpoint["state"]["bilevel"]["supernet"], path)
-    epochs = checkpoint["records"][-1]["epoch"]
-    return Trained(path, settings, search, epochs, supernet, data, *data.halves(settings["seed"]))
+    with runs.blame(path, "holds no supernet"):
+        search = replace(ptnas.SearchSettings.of(settings), amp=False)
+        supernet = search.build_supernet(SPACES[settings["space"]], len(data.classes), data.channels).to(device)
+        supernet.load_state_dict(checkpoint["state"]["supernet"])
+    return Trained(path, settings, search, checkpoint["records"][-1]["epoch"], supernet, device, data)
 
 
-class Measurements(ptnas.Steps):
-    """A task that takes one measurement a step. Each returns a record and leaves its network as it was."""
+class Measurements:
+    """A task that takes one measurement per step. A measurement leaves its network as it was, so there is no state."""
 
-    def __init__(self, measures: Sequence[Callable[..., Record]]):
-        super().__init__(len(measures))
-        self.measures = measures
+    def __init__(self, measures: Sequence[Callable[[], Record]]):
+        self.measures, self.total = measures, len(measures)
 
-    def _step(self) -> Record:
-        return self.measures[self.done](progress=self.progress)
+    def step(self, records: Sequence[Record]) -> Record:
+        """Takes the measurement after those of the records."""
+        return self.measures[len(records)]()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Loads nothing."""
 
 
 def take_measurements(
-    args: Namespace,
-    how: dict[str, Any],
-    supernets: Sequence[Trained],
-    measures: Sequence[Callable[..., Record]],
-    show: Callable[[Record], str],
-    draw: Callable[[Figure, list[Record]], None],
-    summarise: Callable[[list[Record]], Any],
-) -> list[Record]:
+    args: Namespace, supernets: Sequence[Trained], standard: dict[str, Any], how: dict[str, Any],
+    measures: Sequence[Callable[[], Record]], show: Callable[[Record], str],
+    draw: Callable[[Figure, list[Record]], None], summarise: Callable[[list[Record]], dict[str, Any]],
+) -> list[Record]:  # fmt: skip
     """Takes the measurements as a run, draws them, writes them with their summary as JSON, and returns them.
 
-    how: the settings that the measurements depend on, beside the supernets and the seed. --resume must find the same.
+    how: the settings that the measurements depend on, beside the supernets and the seed; standard: those of the preset.
     """
+    first, save = supernets[0], args.save.with_suffix(".json")
     settings = {
         "command": args.command,
-        "datasets": [each.settings["dataset"] for each in supernets],
-        "files": [each.path.name for each in supernets],
-        "fingerprints": [runs.fingerprint(each.path) for each in supernets],
+        "datasets": [trained.settings["dataset"] for trained in supernets],
+        "files": [trained.path.name for trained in supernets],
+        "fingerprints": [runs.fingerprint(trained.path) for trained in supernets],
         "seed": args.seed,
         **how,
     }
-    save = args.save.with_suffix(".json")
+    extra = {"images": [trained.data.describe()["images"] for trained in supernets]}
+    where = f"{', '.join(settings['files'])}, {first.settings['dataset']}, preset {first.settings['preset']}"
 
     def complete(records: list[Record]) -> None:
         runs.write_json(save, {**settings, "summary": summarise(records), "measured": records})
 
-    with runs.Run(save, "analysis", settings, args.resume, args.checkpoint_minutes) as run:
+    with runs.Run(save, "analysis", settings, args.resume) as run:
         if not run.finished:
-            runs.announce({"files": " ".join(settings["files"]), "seed": args.seed, **how})
-            run.loop(Measurements(measures), "step", show, draw, complete=complete)
+            runs.announce(f"{args.command} of {where}, seed {args.seed}, on {first.device}", standard, how, save)
+            run.loop(Measurements(measures), "step", show, draw, extra, complete)
     print(f"\nwritten to {run.picture} and {run.save}")
     return run.records
 
@@ -136,18 +134,15 @@ def take_measurements(
 def correlate_ranks(first: Sequence[Any], second: Sequence[Any]) -> float | None:
     """Returns Kendall's τ-b between two orders of the same things, None if one of them holds all things equal. The
     values may be of any kind that can be compared, such as pairs."""
-    places = [[sorted(set(values)).index(value) for value in values] for values in (first, second)]
-    if any(len(set(each)) < 2 for each in places):
-        return None
-    return float(kendalltau(*places).statistic)
+    places = [[sorted(values).index(value) for value in values] for values in (first, second)]
+    tau = float(kendalltau(*places).statistic)
+    return None if math.isnan(tau) else tau
 
 
 # ==== Sec. 3.1, α may not represent the operation strength: Fig. 1, 2 and 7 =========================================
 
 
-def measure_strength(
-    judge: ptnas.Selection, cell_type: str, edge: int, supernet: str, progress: ptnas.Progress
-) -> Record:
+def measure_strength(judge: ptnas.Judge, cell_type: str, edge: int, supernet: str) -> Record:
     """Measures every operation of an undecided edge in three ways, and how their orders agree.
 
     magnitude:       softmax(α) of the operation.
@@ -158,7 +153,7 @@ def measure_strength(
     `tune_epochs` of the settings, so that all operations have the same. Tuning takes place on a copy of the supernet.
     supernet: its name, for the record.
     """
-    judge.progress, space = progress, judge.supernet.space
+    space = judge.supernet.space
     candidates = [ptnas.Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
     names = [space.operations[cell_type][edge][candidate.operation] for candidate in candidates]
     operations: dict[str, dict[str, Any]] = {name: {} for name in names}
@@ -179,47 +174,39 @@ def measure_strength(
     }
 
 
-def make_judge(trained: Trained, args: Namespace) -> ptnas.Selection:
-    """Returns what the criteria ask, with the settings of the preset of the search. Raises UserError if α was fixed."""
-    if trained.search.alpha == "fixed":
-        raise runs.UserError(f"the search of {trained.path} kept α at 0: there is nothing to compare")
-    key = [trained.settings[name] for name in ("preset", "dataset", "space")]
-    values = runs.preset("select", *key)[1] | runs.preset("strength", *key)[1]
-    how = ptnas.SelectionSettings(**runs.overridden(values, args, "metric", "tune_epochs"), seed=args.seed)
-    return ptnas.Selection(trained.supernet, trained.search, how, trained.train, trained.valid, trained.epochs)
-
-
 def compare_strengths(
-    args: Namespace,
-    list_edges: Callable[[ptnas.Supernet], list[tuple[str, int]]],
-    draw: Callable[[Figure, list[Record], str, int], None],
+    args: Namespace, list_edges: Callable[[ptnas.Supernet], list[tuple[str, int]]], draw: Callable
 ) -> None:
     """Measures the strengths on some edges of the supernets, draws and prints them. Raises UserError.
 
     list_edges: returns the edges of a supernet, as (cell type, edge); draw: as `plots.draw_strengths`.
     """
     supernets = [load_supernet(path, args) for path in list_checkpoints(args)]
-    judges = [make_judge(trained, args) for trained in supernets]
+    presets = []
+    for trained in supernets:
+        key = [trained.settings[name] for name in ("preset", "dataset", "space")]
+        presets.append(runs.get_preset("select", *key)[1] | runs.get_preset("strength", *key)[1])
+    if any(preset != presets[0] for preset in presets):
+        raise runs.UserError("--ckpt: supernets of different presets or data sets, whose strengths do not compare")
+    standard = ptnas.SelectionSettings.of(presets[0])
+    settings = replace(standard, seed=args.seed, **runs.override({}, args, "metric", "tune_epochs"))
     measures = []
-    for trained, judge in zip(supernets, judges, strict=True):
-        for cell_type, edge in list_edges(trained.supernet):
-            measures.append(partial(measure_strength, judge, cell_type, edge, trained.path.name))
+    for path, origin, search, epochs, supernet, _, data in supernets:
+        if supernet.fixed_alpha:
+            raise runs.UserError(f"the search of {path} kept α at 0: there is nothing to compare")
+        noise_scale = ptnas.grow_noise(epochs - 1, search.epochs)
+        judge = ptnas.Judge(supernet, search, settings, *data.halve(origin["seed"]), epochs, noise_scale)
+        measures += [partial(measure_strength, judge, *edge, path.name) for edge in list_edges(supernet)]
     if not measures:
         raise runs.UserError(f"{supernets[0].path}: the search decided all edges: there is nothing to compare")
-    settings = judges[0].settings
-    if any(judge.settings != settings for judge in judges):
-        raise runs.UserError("--ckpt: supernets of different presets or data sets, whose strengths do not compare")
-    how = {name: value for name, value in asdict(settings).items() if name not in ("criterion", "seed")}
+    how = {name: getattr(settings, name) for name in ("metric", "tune_epochs", "noise_passes")}
     how |= {name: getattr(args, name) for name in ("edges", "cell") if name in args}
     records = take_measurements(
-        args,
-        how,
-        supernets,
-        measures,
+        args, supernets, asdict(standard), how, measures,
         lambda record: f"α chooses {record['chosen']['magnitude']}, strength {record['chosen']['discretization']}",
         lambda figure, records: draw(figure, records, settings.metric, settings.tune_epochs),
         summarise_agreement,
-    )
+    )  # fmt: skip
     print_agreement(records)
 
 
@@ -298,15 +285,13 @@ def fig3(args: Namespace) -> None:
 def read_log(path: Path) -> list[Record]:
     """Returns accuracy and gap of each epoch of a search, from its log. Raises UserError if it is no such log, or if
     the space has no edge with both a skip connection and a convolution."""
-    try:
+    if not path.exists():
+        raise runs.UserError(f"there is no log {path}: python train_search.py --space s2 writes one")
+    with runs.blame(path, "is not the log of a search, supernet.jsonl"):
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         curve = [{name: record[name] for name in ("epoch", "valid_accuracy", "skip_gap")} for record in records]
         if not all(value is None or math.isfinite(value) for record in curve for value in record.values()):
-            raise ValueError
-    except OSError:
-        raise runs.UserError(f"there is no log {path}: python train_search.py --space s2 writes one") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise runs.UserError(f"{path} is not the log of a search, supernet.jsonl") from None
+            raise ValueError("a number is not finite")
     if not curve or any(value is None for record in curve for value in record.values()):
         raise runs.UserError(f"{path}: no epoch, or a space in which no edge has both skip_connect and a convolution")
     return curve
@@ -317,35 +302,37 @@ def read_log(path: Path) -> list[Record]:
 # The paper's test accuracy in percent on CIFAR-10: before shuffling, mean and standard deviation after it
 TABLE_1 = {"VGG": (92.69, 9.83, 0.33), "ResNet": (93.86, 83.20, 2.03), "DARTS supernet": (88.44, 81.09, 1.87)}
 
-Pair = tuple[nn.Sequential | nn.ModuleList, int, int]  # a list of modules, and two places in it
+
+def swap_edges(cell: ptnas.SearchCell, one: int, other: int) -> None:
+    """Lets two edges of a cell change places: each connects the nodes of the other from now on. So an edge takes its
+    operations, its row of α and its presence along, and no other cell changes."""
+    edges = list(cell.space.edges)
+    edges[one], edges[other] = edges[other], edges[one]
+    cell.space = replace(cell.space, edges=tuple(edges))
 
 
-@contextlib.contextmanager
-def swap(pairs: Sequence[Pair]) -> Iterator[None]:
-    """Lets the two modules of every pair change places, until the context ends. An edge of a supernet takes its
-    operations and its row of α along."""
-    for modules, one, other in pairs:
-        modules[one], modules[other] = modules[other], modules[one]
+def list_edge_pairs(supernet: ptnas.Supernet, cell: ptnas.SearchCell) -> list[tuple[int, int]]:
+    """Returns the pairs of edges of a cell that can change places: of the same stride, and not both pruned."""
+    edges, presence = cell.edges, supernet.presence[cell.cell_type]
+    return [
+        (one, other)
+        for one, other in itertools.combinations(range(len(edges)), 2)
+        if edges[one].stride == edges[other].stride and (presence[one].operations or presence[other].operations)
+    ]
+
+
+@contextmanager
+def shuffle_edges(supernet: ptnas.Supernet, generator: random.Random) -> Iterator[None]:
+    """Swaps two random edges in every cell, inside a `with` block."""
     try:
+        for cell in supernet.skeleton.cells:
+            pairs = list_edge_pairs(supernet, cell)
+            if pairs:
+                swap_edges(cell, *generator.choice(pairs))
         yield
     finally:
-        for modules, one, other in reversed(pairs):
-            modules[one], modules[other] = modules[other], modules[one]
-
-
-def list_edge_pairs(supernet: ptnas.Supernet) -> list[list[Pair]]:
-    """Returns for every cell the pairs of edges that can change places: of equal stride, and not both pruned."""
-    pairs = []
-    for cell in supernet.skeleton.cells:
-        present = [bool(presence.operations) for presence in supernet.presence[cell.cell_type]]
-        pairs.append(
-            [
-                (cell.edges, one, other)
-                for one, other in itertools.combinations(range(len(cell.edges)), 2)
-                if cell.edges[one].stride == cell.edges[other].stride and (present[one] or present[other])
-            ]
-        )
-    return pairs
+        for cell in supernet.skeleton.cells:
+            cell.space = supernet.space
 
 
 class Staged(nn.Module):
@@ -379,80 +366,83 @@ class Staged(nn.Module):
         logits = self.classifier(x.mean(dim=(2, 3)))
         return (logits, None) if self.training else logits
 
-    def list_layer_pairs(self) -> list[list[Pair]]:
-        """Returns for every stage the pairs of layers of the same shape: all, or all but the one that halves."""
-        pairs = []
-        for number, stage in enumerate(self.stages):
-            places = range(number > 0, len(stage))
-            pairs.append([(stage, one, other) for one, other in itertools.combinations(places, 2)])
-        return pairs
+
+@contextmanager
+def shuffle_layers(network: Staged, generator: random.Random) -> Iterator[None]:
+    """Swaps two random layers of the same shape in every stage, inside a `with` block."""
+    before = network.stages
+    stages = [list(stage) for stage in before]
+    for number, layers in enumerate(stages):
+        places = range(number > 0, len(layers))  # the first layer of the second and third stage halves the map
+        one, other = generator.choice(list(itertools.combinations(places, 2)))
+        layers[one], layers[other] = layers[other], layers[one]
+    network.stages = nn.ModuleList(nn.Sequential(*layers) for layers in stages)
+    try:
+        yield
+    finally:
+        network.stages = before
 
 
 def table1(args: Namespace) -> None:
     """Measures Table 1: the test accuracy of VGG, ResNet and a supernet before and after shuffling.
 
-    A shuffle swaps two random layers in every stage, or two random edges in every cell. VGG and ResNet are trained
-    first, on the same data set, as runs of their own.
+    A shuffle swaps two random layers in every stage, or two random edges in every cell. Before they are measured, VGG
+    and ResNet are trained on the same data set, as runs of their own.
     """
     trained = load_supernet(*list_checkpoints(args), args)
     if not args.resume:  # all three runs at once: --resume must not find the end of an earlier result
-        saves = [args.save.with_suffix(f".{name}") for name in ("json", "vgg.pt", "resnet.pt")]
-        runs.move_aside(*itertools.chain.from_iterable(map(runs.files_of, saves)))
-    plan = runs.preset("table1", trained.settings["preset"], trained.settings["dataset"])[1]
-    training = ptnas.RetrainSettings(**runs.overridden(plan, args, "epochs", "layers", "channels"))
-    vgg, resnet = (train_network(kind, training, trained, args).eval() for kind in ("VGG", "ResNet"))
-    shuffled = (
-        ("VGG", vgg, vgg.list_layer_pairs()),
-        ("ResNet", resnet, resnet.list_layer_pairs()),
-        ("DARTS supernet", trained.supernet, list_edge_pairs(trained.supernet)),
-    )
+        saves = [args.save.with_suffix(end) for end in (".json", ".vgg.pt", ".resnet.pt")]
+        runs.move_aside(*itertools.chain.from_iterable(map(runs.name_files, saves)))
+    preset = runs.get_preset("table1", trained.settings["preset"], trained.settings["dataset"])[1]
+    standard = ptnas.RetrainSettings.of(preset)
+    training = replace(standard, **runs.override({}, args, "epochs", "layers", "channels"))
     # The images of a folder are in the order of their classes, and a batch of one class has its own statistics.
     order = torch.randperm(len(trained.data.test), generator=torch.Generator().manual_seed(args.seed))
-    test, batch_size = trained.data.test.of(order, args.seed), trained.search.eval_batch_size
+    test, batch_size = trained.data.test.subset(order, args.seed), trained.search.eval_batch_size
 
-    def measure(
-        kind: str, network: nn.Module, pairs: list[list[Pair]], shuffle: int, progress: ptnas.Progress
-    ) -> Record:
-        """Measures after one shuffle, or before any of them if `shuffle` is 0."""
-        generator = random.Random(f"{args.seed} {kind} {shuffle}")
-        drawn = [generator.choice(choices) for choices in pairs if choices] if shuffle else []
-        with swap(drawn):
-            accuracy = ptnas.evaluate(network, test, batch_size, progress=progress).accuracy
-        return {"network": kind, "shuffle": shuffle, "test_accuracy": accuracy}
+    @cache
+    def get_network(kind: str) -> nn.Module:
+        return trained.supernet if kind == "DARTS supernet" else train_network(kind, training, trained, args)
+
+    def measure(kind: str, number: int) -> Record:
+        """Measures a network after a shuffle, or before any of them if `number` is 0."""
+        network, generator = get_network(kind), random.Random(f"{args.seed} {kind} {number}")
+        shuffle = shuffle_layers if isinstance(network, Staged) else shuffle_edges
+        with shuffle(network, generator) if number else nullcontext():
+            (measurement,) = ptnas.evaluate(network, test, batch_size)
+        return {"network": kind, "shuffle": number, "test_accuracy": measurement.accuracy}
 
     chance = 100 / len(trained.data.classes)
     records = take_measurements(
-        args,
-        {"shuffles": args.shuffles, **asdict(training)},
-        [trained],
-        [partial(measure, *each, shuffle) for each in shuffled for shuffle in range(args.shuffles + 1)],
+        args, [trained], asdict(standard), {"shuffles": args.shuffles, **asdict(training)},
+        [partial(measure, kind, number) for kind in TABLE_1 for number in range(args.shuffles + 1)],
         lambda record: f"{record['network']} {record['test_accuracy']:.2f}%",
         lambda figure, records: plots.draw_shuffles(figure, summarise_shuffles(records), chance),
         summarise_shuffles,
-    )
+    )  # fmt: skip
     print_shuffles(records, Path(trained.settings["dataset"]).name)
 
 
-def train_network(kind: str, training: ptnas.RetrainSettings, trained: Trained, args: Namespace) -> Staged:
+def train_network(kind: str, how: ptnas.RetrainSettings, trained: Trained, args: Namespace) -> Staged:
     """Returns VGG or ResNet, trained on all the training images of the supernet's data set, as a run of its own."""
+    data, device = trained.data, trained.device
     settings = {name: trained.settings[name] for name in ("dataset", "data", "limit", "image_size")}
-    settings |= {"network": kind, "seed": args.seed, **asdict(training)}
+    settings |= {"network": kind, "seed": args.seed, **asdict(how)}
+    torch.manual_seed(runs.mix(args.seed))
+    network = Staged(kind, how.layers, how.channels, len(data.classes), data.channels).to(device)
     save = args.save.with_suffix(f".{kind.lower()}.pt")
-    data, device = trained.data, next(trained.supernet.parameters()).device
-    runs.seed_step(args.seed)
-    network = Staged(kind, training.layers, training.channels, len(data.classes), data.channels).to(device)
-    task = ptnas.Retraining(network, training, data.train, data.test)
-    with runs.Run(save, "network", settings, args.resume, args.checkpoint_minutes) as run:
+    task = ptnas.Retraining(network, how, data.train, data.test)
+    with runs.Run(save, "network", settings, args.resume) as run:
         if run.finished:
-            runs.load_state(task, run.state, save)
+            runs.load_state(task, run.earlier["state"], save)
         else:
             run.loop(
-                task,
-                "epoch",
+                task, "epoch",
                 lambda record: f"{kind}: test accuracy {record['test_accuracy']:.2f}%",
                 lambda figure, records: plots.draw_retraining(figure, records, kind),
-            )
-    return network
+                data.describe() | {"computing": runs.describe_machine(device)},
+            )  # fmt: skip
+    return network.eval()
 
 
 def summarise_shuffles(records: Sequence[Record]) -> dict[str, Record]:
@@ -474,7 +464,8 @@ def print_shuffles(records: Sequence[Record], dataset: str) -> None:
     print("| | paper (CIFAR-10): before | after | here: before | after |\n|---|---|---|---|---|")
     for kind, here in summary.items():
         paper = "{:.2f} | {:.2f} ± {:.2f}".format(*TABLE_1[kind])
-        print(f"| {kind} | {paper} | {here['before']:.2f} | {runs.spread(here['after'])} |")
+        deviation = f" ± {here['sd']:.2f}" if here["sd"] is not None else ""
+        print(f"| {kind} | {paper} | {here['before']:.2f} | {here['mean']:.2f}{deviation} |")
 
 
 # ==== Cells: Fig. 5 and 10-24 =======================================================================================
@@ -520,23 +511,22 @@ def add_options(parser: ArgumentParser, name: str) -> None:
         text = "published name, genotype.json, Genotype(...) or |op~0|+...; two cells of the paper by default"
         add("archs", nargs="*", default=["DARTS_PT_S2_1", "DARTS_PT_S4_1"], metavar="ARCH", help=text)
     if name in ("fig1", "fig2"):
-        add("--metric", choices=("accuracy", "loss"), help="measure of strength, by default that of the preset")
-        text = "epochs of tuning before strength is measured, by default those of the preset"
-        add("--tune-epochs", type=runs.whole(0), metavar="N", help=text)
+        add("--metric", choices=("accuracy", "loss"), help="measure of strength, by default of the preset")
+        add("--tune-epochs", type=runs.whole(0), metavar="N", help="epochs of tuning, by default of the preset")
     if name in ("fig1", "fig2", "table1"):
         text = "trained supernet, supernet.pt by default" + ("; several in turn" if name == "fig1" else "")
         add("--ckpt", nargs="+" if name == "fig1" else 1, type=Path, metavar="FILE", help=text)
-        add("--dataset", metavar="NAME|FOLDER", help="data set, by default that of the search")
-        add("--data", metavar="DIR", type=Path, help="folder of the named data sets")
+        add("--dataset", metavar="NAME|FOLDER", type=dataset_name, help="data set, by default that of the search")
+        add("--data", metavar="DIR", type=lambda text: data_folder(Path(text)), help="folder of the named data sets")
         add("--seed", type=runs.whole(0), default=0, metavar="N", help="seed of all random choices, 0 by default")
-        runs.add_resume_options(parser)
+        add("--resume", action="store_true", help="continue the run that wrote the result")
         runs.add_machine_options(parser)
     text = f"the picture, {name}.png by default; its numbers are beside it as .json"
     add("--save", type=Path, default=Path(f"{name}.png"), metavar="FILE", help=text)
 
 
-def parse(argv: Sequence[str] | None) -> Namespace:
-    """Returns the options. Raises UserError."""
+def run(argv: Sequence[str] | None) -> Namespace:
+    """Reads the command line and runs the command. Raises UserError."""
     words = sys.argv[1:] if argv is None else list(argv)
     if words and words[0] in MOVED:
         raise runs.UserError(f"{words[0]} moved: {shlex.join(['python', 'reproduce.py', *words])}")
@@ -549,16 +539,11 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         add_options(command, name)
     args = parser.parse_args(words)
     runs.check_picture(args)
-    return args
-
-
-def run(argv: Sequence[str] | None) -> None:
-    args = parse(argv)
     COMMANDS[args.command](args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return runs.command("analyze.py", run, argv)
+    return runs.run_command("analyze.py", run, argv)
 
 
 if __name__ == "__main__":

@@ -169,6 +169,7 @@ def draw_gaps(figure: Figure, curves: dict[str, list[Record]]) -> None:
             axes.plot(xs[-1], ys[-1], color=colour, marker=marker, markersize=9, markeredgecolor="black")
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.set_xlabel(AXES[x])
+    axes.xaxis.get_major_locator().set_params(integer=True)  # of the epochs
     figure.axes[0].set_ylabel("mean(α_skip − α_conv), softmaxed")
     figure.legend(loc="outside lower center", ncols=3)
     figure.suptitle("the gap over a search, the last epoch with the large mark", fontsize=11)
