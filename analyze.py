@@ -118,14 +118,14 @@ def take_measurements(
         **how,
     }
     extra = {"images": [trained.data.describe()["images"] for trained in supernets]}
-    where = f"{', '.join(settings['files'])}, {first.settings['dataset']}, preset {first.settings['preset']}"
+    what = f"{args.command} of {', '.join(settings['files'])}, preset {first.settings['preset']}, seed {args.seed}"
 
     def complete(records: list[Record]) -> None:
         runs.write_json(save, {**settings, "summary": summarise(records), "measured": records})
 
     with runs.Run(save, "analysis", settings, args.resume) as run:
         if not run.finished:
-            runs.announce(f"{args.command} of {where}, seed {args.seed}, on {first.device}", standard, how, save)
+            runs.announce(f"{what}, on {first.device}, {first.settings['dataset']}", standard, how, save)
             run.loop(Measurements(measures), "step", show, draw, extra, complete)
     print(f"\nwritten to {run.picture} and {run.save}")
     return run.records
@@ -135,8 +135,8 @@ def correlate_ranks(first: Sequence[Any], second: Sequence[Any]) -> float | None
     """Returns Kendall's τ-b between two orders of the same things, None if one of them holds all things equal. The
     values may be of any kind that can be compared, such as pairs."""
     places = [[sorted(values).index(value) for value in values] for values in (first, second)]
-    tau = float(kendalltau(*places).statistic)
-    return None if math.isnan(tau) else tau
+    constant = any(len(set(each)) < 2 for each in places)
+    return None if constant else float(kendalltau(*places).statistic)
 
 
 # ==== Sec. 3.1, α may not represent the operation strength: Fig. 1, 2 and 7 =========================================
@@ -504,15 +504,15 @@ def add_options(parser: ArgumentParser, name: str) -> None:
         add("logs", nargs="*", type=Path, metavar="LOG", help="logs of searches, supernet.jsonl by default")
     if name == "table1":
         add("--shuffles", type=runs.whole(1, 10**5), default=10, metavar="N", help="of each network, 10 by default")
-        add("--epochs", type=runs.whole(1), metavar="N", help="epochs of training of VGG and ResNet")
+        add("--epochs", type=int, metavar="N", help="epochs of training of VGG and ResNet")
         add("--layers", type=runs.whole(3), metavar="N", help="layers in each of their three stages")
-        add("--channels", type=runs.whole(1), metavar="N", help="channels of their first stage")
+        add("--channels", type=int, metavar="N", help="channels of their first stage")
     if name == "cells":
         text = "published name, genotype.json, Genotype(...) or |op~0|+...; two cells of the paper by default"
         add("archs", nargs="*", default=["DARTS_PT_S2_1", "DARTS_PT_S4_1"], metavar="ARCH", help=text)
     if name in ("fig1", "fig2"):
         add("--metric", choices=("accuracy", "loss"), help="measure of strength, by default of the preset")
-        add("--tune-epochs", type=runs.whole(0), metavar="N", help="epochs of tuning, by default of the preset")
+        add("--tune-epochs", type=int, metavar="N", help="epochs of tuning, by default of the preset")
     if name in ("fig1", "fig2", "table1"):
         text = "trained supernet, supernet.pt by default" + ("; several in turn" if name == "fig1" else "")
         add("--ckpt", nargs="+" if name == "fig1" else 1, type=Path, metavar="FILE", help=text)

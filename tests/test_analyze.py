@@ -1,419 +1,330 @@
-"""The argument of Sec. 3, measured: strength, shuffled edges, Proposition 1 on feature maps, ."""
-
-from __future__ import annotations
+"""Sec. 3, measured: the strength of operations (Fig. 1, 2 and 7), the gap (Fig. 3), shuffled edges (Table 1)."""
 
 import copy
 import json
-import signal
+import random
+import re
+from contextlib import nullcontext
+from statistics import mean, stdev
 
 import pytest
 import torch
-from PIL import Image
-from sklearn.datasets import load_digits
+from scipy.stats import kendalltau
 
 import ptnas
 import runs
-from data import load_data
+from data import load_supernet_data
 from genotypes import PUBLISHED, SPACES
-from ptnas import Progress, SearchSettings, Selection, SelectionSettings, evaluate
-from tests.conftest import Batches, blank, load_script, make_images, make_supernet
+from ptnas import Judge, SearchSettings, SelectionSettings
+from tests.conftest import Batches, blank, load_script, make_images, make_supernet, write_image_folder
 
 ANALYZE, TRAIN = load_script("analyze"), load_script("train_search")
-pairs_of_edges, swapped = ANALYZE.list_edge_pairs, ANALYZE.swap
-SMALL = ["--epochs", "2", "--channels", "2", "--limit", "64", "--keep-every", "1"]
+TABLE_1 = ["--shuffles", "2", "--epochs", "6", "--channels", "4", "--layers", "3"]
+OPTIONS = {"fig1": ["--tune-epochs", "1", "--edges", "2"], "fig2": ["--tune-epochs", "0"], "table1": TABLE_1}
 
 
-def state_of(module):
-    return {name: copy.deepcopy(value) for name, value in module.state_dict().items()}
-
-
-def same_state(before, after):
-    return before.keys() == after.keys() and all(
-        torch.equal(value, after[name]) if isinstance(value, torch.Tensor) else value == after[name]
-        for name, value in before.items()
-    )
-
-
-# ------------------------------------------------------------------------------------------------- Table 1: shuffling
-
-
-@pytest.mark.parametrize("space", ["s1", "s2", "s4", "nb201"])
-def test_swapping_is_undone_exactly(space):
+@pytest.mark.parametrize("space", ["s1", "s2", "nb201"])
+def test_swapped_edges_take_their_operations_alpha_and_presence_along(space):
+    """The same two edges are swapped in every cell, so that α can be exchanged by hand."""
     supernet, (images, _) = make_supernet(space), make_images()
-    before, state = supernet(images), state_of(supernet)
-    pairs = [choices[-1] for choices in pairs_of_edges(supernet)]
-    with swapped(pairs), swapped([(pairs[0][0], 0, 1), (pairs[0][0], 1, 2)]):
-        assert not torch.equal(supernet(images), before)
-    assert torch.equal(supernet(images), before)
-    assert same_state(state, state_of(supernet))
-
-
-def test_swapping_is_undone_after_an_error():
-    supernet, (images, _) = make_supernet(), make_images()
+    one, other = (1, 5) if space == "nb201" else (7, 12)
+    by_hand, cell_type = copy.deepcopy(supernet), supernet.space.cell_types[0]
+    for alpha in by_hand.alpha.values():
+        alpha.data[[one, other]] = alpha.data[[other, one]]
+    for cell, original in zip(by_hand.skeleton.cells, supernet.skeleton.cells, strict=True):
+        for to, source in ((one, other), (other, one)):
+            cell.edges[to] = copy.deepcopy(original.edges[source])
     before = supernet(images)
-    with pytest.raises(KeyError), swapped([choices[0] for choices in pairs_of_edges(supernet)]):
+    for cell in supernet.skeleton.cells:
+        ANALYZE.swap_edges(cell, one, other)
+    assert torch.allclose(by_hand(images), supernet(images), rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(before, supernet(images))
+    with supernet.mask(cell_type, one, 0), by_hand.mask(cell_type, other, 0):
+        assert torch.allclose(by_hand(images), supernet(images), rtol=1e-10, atol=1e-12)
+
+
+def test_pairs_of_edges_fit_and_are_not_both_pruned():
+    supernet, (images, _) = make_supernet(), make_images(count=4, size=9)
+    for cell in supernet.skeleton.cells:
+        pairs = ANALYZE.list_edge_pairs(supernet, cell)
+        # a reduction cell has 8 edges of stride 2 and 6 of stride 1
+        assert len(pairs) == (91 if cell.cell_type == "normal" else 28 + 15)
+        for pair in pairs[:: 7 if cell.cell_type == "normal" else 5]:
+            ANALYZE.swap_edges(cell, *pair)
+            assert supernet(images).shape == (4, 3)
+            ANALYZE.swap_edges(cell, *pair)
+    supernet = make_supernet("nb201", layers=1)
+    for edge in (1, 2, 4):
+        supernet.prune("cell", edge)
+    assert len(ANALYZE.list_edge_pairs(supernet, supernet.skeleton.cells[0])) == 15 - 3
+
+
+@pytest.mark.parametrize("space", ["s4", "nb201"])
+def test_a_shuffle_of_edges_swaps_two_in_every_cell_and_is_undone(space):
+    supernet, (images, _) = make_supernet(space), make_images()
+    before = supernet(images)
+    with pytest.raises(KeyError), ANALYZE.shuffle_edges(supernet, random.Random(0)):
+        for cell in supernet.skeleton.cells:
+            pairs = zip(cell.space.edges, supernet.space.edges, strict=True)
+            assert sum(now != usual for now, usual in pairs) == 2
+        assert not torch.allclose(supernet(images), before)
         raise KeyError
     assert torch.equal(supernet(images), before)
 
 
-@pytest.mark.parametrize("space", ["s1", "s2", "nb201"])
-def test_swapped_edges_take_their_operations_and_their_alpha_along(space):
-    """In every cell the same two edges, so that α can be exchanged as well: then all is as if the edges of every node
-    had been written down in another order."""
-    supernet, (images, _) = make_supernet(space), make_images()
-    one, other = (1, 5) if space == "nb201" else (7, 12)
-    with swapped([(cell.edges, one, other) for cell in supernet.skeleton.cells]):
-        swapped_logits = supernet(images)
-    by_hand = copy.deepcopy(supernet)
-    with torch.no_grad():
-        for cell_type, alpha in by_hand.alpha.items():
-            alpha[[one, other]] = supernet.alpha[cell_type][[other, one]]
-        for cell, original in zip(by_hand.skeleton.cells, supernet.skeleton.cells, strict=True):
-            for to, source in ((one, other), (other, one)):
-                cell.edges[to] = copy.deepcopy(original.edges[source])
-                cell.edges[to].row = to
-    assert torch.allclose(by_hand(images), swapped_logits, rtol=1e-10, atol=1e-12)
-
-
-def test_every_pair_of_edges_that_is_offered_fits():
-    supernet, (images, _) = make_supernet(), make_images(count=4, size=9)
-    for cell, choices in zip(supernet.skeleton.cells, pairs_of_edges(supernet), strict=True):
-        # a reduction cell has 8 edges of stride 2 and 6 of stride 1
-        assert len(choices) == (91 if cell.cell_type == "normal" else 28 + 15)
-        for pair in choices[:: 7 if cell.cell_type == "normal" else 5]:
-            with swapped([pair]):
-                assert supernet(images).shape == (4, 3)
-
-
-def test_a_masked_edge_stays_masked_where_it_stands():
-    supernet, (images, _) = make_supernet(), make_images()
-    with supernet.mask("normal", 1), swapped([(cell.edges, 1, 3) for cell in supernet.skeleton.cells]):
-        masked = supernet(images)
-        supernet.skeleton.cells[0].edges[3].operations[1][1].weight.data.add_(1.0)  # edge 1, now in the place of 3
-        assert torch.equal(supernet(images), masked)
+@pytest.mark.parametrize("kind", ["VGG", "ResNet"])
+def test_a_shuffle_of_layers_swaps_two_in_every_stage_and_is_undone(kind):
+    torch.manual_seed(0)
+    network, (images, _), seen = ANALYZE.Staged(kind, 3, 4, 3, 1).double(), make_images(size=9), set()
+    network(images)  # running statistics
+    before, usual = network.eval()(images), [list(stage) for stage in network.stages]
+    for seed in range(12):
+        with pytest.raises(KeyError), ANALYZE.shuffle_layers(network, random.Random(seed)):
+            for stage, own in zip(network.stages, usual, strict=True):
+                seen.add((usual.index(own), *(place for place in range(3) if stage[place] is not own[place])))
+            assert not torch.allclose(network(images), before)
+            raise KeyError
+        assert torch.equal(network(images), before)
+    # the first layer of the second and third stage halves the map
+    assert seen == {(0, 0, 1), (0, 0, 2), (0, 1, 2), (1, 1, 2), (2, 1, 2)}
 
 
 def test_a_resnet_of_three_layers_per_stage_is_the_resnet_20_of_he_et_al():
     network = ANALYZE.Staged("ResNet", 3, 16, 10, 3)
     shortcuts = 16 * 32 + 32 * 64 + 2 * 32 + 2 * 64
-    assert sum(p.numel() for p in network.parameters()) == 269_722 + shortcuts  # 0.27M in their Table 6
-
-
-@pytest.mark.parametrize("kind", ["VGG", "ResNet"])
-@pytest.mark.parametrize("size", [8, 9])
-def test_layers_of_a_stage_can_change_places(kind, size):
-    torch.manual_seed(0)
-    network = ANALYZE.Staged(kind, 3, 4, 3, 1).double()
-    images, _ = make_images(size=size)
-    network(images)  # running statistics
-    network.eval()
-    before, state = network(images), state_of(network)
-    assert [len(choices) for choices in network.list_layer_pairs()] == [3, 1, 1]
-    for choices in network.list_layer_pairs():
-        for pair in choices:
-            with swapped([pair]):
-                assert not torch.allclose(network(images), before)
-    assert torch.equal(network(images), before)
-    assert same_state(state, state_of(network))
-
-
-# ------------------------------------------------------------------------------------------------------------ strength
+    assert sum(parameter.numel() for parameter in network.parameters()) == 269_722 + shortcuts  # 0.27M in Table 6
 
 
 @pytest.mark.parametrize(
     ("first", "second", "tau"),
     [
-        ([1, 2, 3, 4], [10, 20, 30, 40], 1.0),
-        ([1, 2, 3, 4], [4, 3, 2, 1], -1.0),
-        ([1, 2, 3, 4], [1, 2, 4, 3], 4 / 6),
-        ([(1, 9), (1, 8), (0, 5)], [3, 2, 1], 1.0),  # a tie that the second number breaks
+        ([1, 2, 3, 4], [10, 20, 40, 30], 4 / 6),
+        ([(1, 9), (1, 8), (0, 5)], [3, 2, 1], 1.0),  # the second number breaks the tie
         ([1, 1, 2], [1, 2, 3], 2 / 6**0.5),  # τ-b: 2 pairs agree, one is a tie in one of the orders
         ([1, 1, 1], [1, 2, 3], None),
         ([1], [2], None),
     ],
 )
 def test_rank_correlation_of_known_orders(first, second, tau):
-    found = ANALYZE.correlate_ranks(first, second)
-    assert found == (None if tau is None else pytest.approx(tau))
+    assert ANALYZE.correlate_ranks(first, second) == (None if tau is None else pytest.approx(tau))
 
 
-def selection(supernet, metric="accuracy"):
-    data = Batches(*make_images(count=24))
-    how = SelectionSettings(metric=metric, tune_epochs=1)
-    return Selection(supernet, SearchSettings(epochs=1, batch_size=8), how, data, Batches(*make_images(24, seed=1)))
-
-
-@pytest.mark.parametrize("space", ["s2", "s4", "nb201"])
-def test_discretisation_accuracy_leaves_the_supernet_bit_for_bit_as_it_was(space):
+@pytest.mark.parametrize(("space", "metric"), [("s2", "accuracy"), ("s4", "loss")])
+def test_strength_is_what_a_copy_of_the_supernet_reaches_with_the_operation_alone(space, metric):
     supernet, (images, _) = make_supernet(space), make_images()
-    judge, state, before = selection(supernet), state_of(supernet), supernet(images)
-    optimizers = copy.deepcopy(judge.bilevel.w_optimizer.state_dict()), judge.bilevel.steps
-    random_state = torch.get_rng_state()
-    ANALYZE.measure_strength(judge, supernet.space.cell_types[0], 1, "supernet.pt", Progress())
-    assert same_state(state, state_of(supernet))
+    train, valid = Batches(*make_images(count=24)), Batches(*make_images(24, seed=1))
+    settings = SelectionSettings(metric=metric, tune_epochs=1)
+    judge = Judge(supernet, SearchSettings(epochs=1, batch_size=8), settings, train, valid, trained=1)
+    before, random_state = supernet(images), torch.get_rng_state()
+    record = ANALYZE.measure_strength(judge, "normal", 2, "supernet.pt")
     assert torch.equal(supernet(images), before)
-    assert (judge.bilevel.w_optimizer.state_dict(), judge.bilevel.steps) == optimizers
     assert torch.equal(torch.get_rng_state(), random_state)
-
-
-@pytest.mark.parametrize("metric", ["accuracy", "loss"])
-def test_strength_is_what_the_supernet_reaches_with_the_operation_alone(metric):
-    supernet = make_supernet("s2")
-    judge = selection(supernet, metric)
-    record = ANALYZE.measure_strength(judge, "normal", 2, "supernet.pt", Progress())
-    reached = {}
+    reached, without = {}, {}
     for operation, name in enumerate(supernet.space.operations["normal"][2]):
+        with supernet.mask("normal", 2, operation):
+            (without[name],) = judge.measure()
         trial = copy.deepcopy(supernet)
         trial.decide("normal", 2, operation)
-        reached[name] = judge.measure_tuned(trial)
-        found = record["operations"][name]
-        assert found["discretization"] == {"accuracy": reached[name].accuracy, "loss": reached[name].loss}
-        assert found["magnitude"]["weight"] == supernet.weights()["normal"][2][operation].item()
-    best = max(reached, key=lambda name: reached[name].accuracy if metric == "accuracy" else -reached[name].loss)
-    assert record["chosen"]["discretization"] == best
+        reached[name] = judge.tune_and_measure(trial)
+        measured = record["operations"][name]
+        assert measured["discretization"] == {"accuracy": reached[name].accuracy, "loss": reached[name].loss}
+        assert measured["perturbation"] == {"accuracy": without[name].accuracy, "loss": without[name].loss}
+        assert measured["magnitude"]["weight"] == supernet.weights()["normal"][2][operation].item()
+    sign = 1 if metric == "accuracy" else -1
+    assert record["chosen"]["discretization"] == max(reached, key=lambda name: sign * getattr(reached[name], metric))
+    assert record["chosen"]["perturbation"] == min(without, key=lambda name: sign * getattr(without[name], metric))
     assert record["edge"] == [0, 3]
     agree = record["chosen"]["magnitude"] == record["chosen"]["discretization"]
     assert record["tau"]["magnitude"] == pytest.approx(1.0 if agree else -1.0)
 
 
-# ---------------------------------------------------------------------------------------------------- the commands
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Small supernets, every epoch kept."""
+    """Trains small supernets."""
     path = tmp_path_factory.mktemp("supernets")
-    for name, options in (
-        ("supernet", ["--space", "s2"]),
-        ("other", ["--space", "s2", "--seed", "1"]),
-        ("nb201", ["--space", "nb201"]),
-        ("fixed", ["--space", "s2", "--alpha", "fixed"]),
-        ("s4", ["--space", "s4"]),
-        ("s1", ["--space", "s1"]),
-        ("s3", ["--space", "s3"]),
-        ("decided", ["--space", "nb201", "--sgas", "magnitude"]),
+    for name, *options in (
+        ("supernet", "--space", "s2", "--epochs", "2"),
+        ("nb201", "--space", "nb201", "--limit", "256"),
+        ("other", "--space", "nb201", "--seed", "1"),
+        ("fixed", "--space", "s2", "--alpha", "fixed"),
+        ("s1", "--space", "s1"),
+        ("s4", "--space", "s4"),
+        ("decided", "--space", "nb201", "--sgas", "magnitude", "--epochs", "8", "--keep-every", "5"),
     ):
-        assert TRAIN.main([*options, *SMALL, "--save", str(path / f"{name}.pt")]) == 0
+        small = ["--epochs", "1", "--channels", "2", "--limit", "64", "--threads", "1", *options]
+        assert TRAIN.main([*small, "--save", str(path / f"{name}.pt")]) == 0
     return path
 
 
-FIGURES = {
-    "fig1": ["--tune-epochs", "1", "--edges", "2"],
-    "fig2": ["--tune-epochs", "0"],
-    "fig3": [],
-    "table1": ["--shuffles", "2", "--epochs", "1", "--channels", "2", "--layers", "3"],
-    "cells": [],
-}
-
-
-@pytest.mark.parametrize("command", FIGURES)
-def test_every_command_draws_a_picture_and_writes_its_numbers(command, folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(folder)  # where supernet.pt is, the default
-    save = tmp_path / "figure.png"
-    assert ANALYZE.main([command, *FIGURES[command], "--save", str(save)]) == 0
-    assert not blank(save)
-    json.loads(save.with_suffix(".json").read_text())
-    assert f"written to {save} and {save.with_suffix('.json')}" in capsys.readouterr().out
-
-
-def numbers(folder, tmp_path, command, *arguments):
-    save = tmp_path / f"{command}.png"
-    assert ANALYZE.main([command, *arguments, *FIGURES[command], "--save", str(save)]) == 0
+def run(tmp_path, command, *arguments, name="figure"):
+    """Runs a command and returns the numbers that it writes beside its picture."""
+    save = tmp_path / f"{name}.png"
+    assert ANALYZE.main([command, *OPTIONS.get(command, []), *map(str, arguments), "--save", str(save)]) == 0
     assert not blank(save)
     return json.loads(save.with_suffix(".json").read_text())
 
 
-@pytest.mark.parametrize("command", ["fig1", "fig2", "table1"])
-def test_the_commands_work_on_nas_bench_201(command, folder, tmp_path):
-    found = numbers(folder, tmp_path, command, "--ckpt", str(folder / "nb201.pt"))
-    count = {"fig1": 2, "fig2": 6, "table1": 9}[command]
-    assert len(found["measured"]) == count
+@pytest.mark.parametrize(
+    ("command", "name", "count"),
+    # SGAS has decided 5 of 6 edges after 5 epochs
+    [("fig1", "s1", 2), ("fig1", "s4", 2), ("fig1", "decided.epoch005", 1), ("fig2", "nb201", 6), ("table1", "s4", 9)],
+)
+def test_the_commands_work_on_every_space(command, name, count, folder, tmp_path):
+    assert len(run(tmp_path, command, "--ckpt", folder / f"{name}.pt")["measured"]) == count
 
 
-def test_fig1_measures_random_edges_of_several_supernets(folder, tmp_path):
-    paths = [str(folder / name) for name in ("supernet.pt", "other.pt")]
-    found = numbers(folder, tmp_path, "fig1", "--ckpt", *paths)
-    assert [each["supernet"] for each in found["measured"]] == ["supernet.pt"] * 2 + ["other.pt"] * 2
-    assert len({(each["supernet"], each["cell"], *each["edge"]) for each in found["measured"]}) == 4
-    taus = [each["tau"]["magnitude"] for each in found["measured"]]
-    assert found["summary"]["magnitude"]["tau"] == pytest.approx(sum(taus) / 4)
-    same = [each["chosen"]["magnitude"] == each["chosen"]["discretization"] for each in found["measured"]]
-    assert found["summary"]["magnitude"]["agrees"] == sum(same)
-    again = numbers(folder, tmp_path, "fig1", "--ckpt", *paths, "--seed", "1")
-    assert [each["edge"] for each in again["measured"]] != [each["edge"] for each in found["measured"]]
+def test_fig1_measures_random_edges_of_several_supernets(folder, tmp_path, capsys):
+    found = run(tmp_path, "fig1", "--ckpt", folder / "nb201.pt", folder / "other.pt")
+    records = found["measured"]
+    assert [record["supernet"] for record in records] == ["nb201.pt"] * 2 + ["other.pt"] * 2
+    assert len({(record["supernet"], *record["edge"]) for record in records}) == 4
+    rows = re.findall(r"\| (largest α|perturbation) \| (\d) of 4 edges \| (-?\d\.\d\d) \|", capsys.readouterr().out)
+    for (_, agrees, tau), name in zip(rows, ("magnitude", "perturbation"), strict=True):
+        average = mean(record["tau"][name] for record in records)
+        same = sum(record["chosen"][name] == record["chosen"]["discretization"] for record in records)
+        assert found["summary"][name] == {"tau": pytest.approx(average), "agrees": same}
+        assert (agrees, tau) == (str(same), f"{average:.2f}")
 
 
-def test_fig2_measures_every_edge_of_a_cell(folder, tmp_path):
-    found = numbers(folder, tmp_path, "fig2", "--ckpt", str(folder / "supernet.pt"), "--cell", "reduce")
-    assert [tuple(each["edge"]) for each in found["measured"]] == list(SPACES["s2"].edges)
-    assert {each["cell"] for each in found["measured"]} == {"reduce"}
+def test_fig7_is_fig1_and_the_seed_chooses_the_edges(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    supernet, edges = make_supernet(), []
+    monkeypatch.setattr(ANALYZE, "compare_strengths", lambda args, list_edges, draw: edges.append(list_edges(supernet)))
+    for command, seed in (("fig1", "1"), ("fig7", "1"), ("fig1", "2")):
+        assert ANALYZE.main([command, "--edges", "5", "--seed", seed]) == 0
+    assert edges[0] == edges[1] != edges[2]
+    assert all(len(set(each)) == 5 for each in edges)
+
+
+def test_fig2_measures_every_edge_of_a_cell_of_supernet_pt(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    records = run(tmp_path, "fig2", "--cell", "reduce")["measured"]
+    assert [tuple(record["edge"]) for record in records] == list(SPACES["s2"].edges)
+    assert {record["cell"] for record in records} == {"reduce"}
+    assert f"written to {tmp_path / 'figure.png'} and {tmp_path / 'figure.json'}" in capsys.readouterr().out
 
 
 def test_fig3_is_drawn_from_the_log_alone(folder, tmp_path, capsys):
     log = tmp_path / "far.jsonl"
     log.write_text((folder / "supernet.jsonl").read_text())
-    (curve,) = numbers(folder, tmp_path, "fig3", str(log)).values()
+    (curve,) = run(tmp_path, "fig3", log).values()
     records = [json.loads(line) for line in log.read_text().splitlines()]
-    assert curve == [{name: each[name] for name in ("epoch", "valid_accuracy", "skip_gap")} for each in records]
-    assert f"| {log} | 2 |" in capsys.readouterr().out
+    assert curve == [{name: record[name] for name in ("epoch", "valid_accuracy", "skip_gap")} for record in records]
+    tau = kendalltau(*([record[name] for record in records] for name in ("valid_accuracy", "skip_gap"))).statistic
+    assert capsys.readouterr().out.splitlines()[2].endswith(f"| {tau:.2f} |")
 
 
 def test_table1_measures_before_and_after_every_shuffle(folder, tmp_path, capsys):
-    found = numbers(folder, tmp_path, "table1", "--ckpt", str(folder / "supernet.pt"))
-    order = [(each["network"], each["shuffle"]) for each in found["measured"]]
-    assert order == [(kind, n) for kind in ("VGG", "ResNet", "DARTS supernet") for n in range(3)]
-    supernet = [each for each in found["measured"] if each["network"] == "DARTS supernet"]
-    checkpoint = runs.load_checkpoint(folder / "supernet.pt", "supernet")
+    path = folder / "nb201.pt"
+    (tmp_path / "figure.resnet.pt").write_text("the ResNet of another table, which --resume must not find")
+    found = run(tmp_path, "table1", "--ckpt", path)
+    assert (tmp_path / "figure.1.resnet.pt").read_text().startswith("the ResNet of another")
+    records, out = found["measured"], capsys.readouterr().out
+    kinds = [(kind, number) for kind in ("VGG", "ResNet", "DARTS supernet") for number in range(3)]
+    assert [(record["network"], record["shuffle"]) for record in records] == kinds
+    checkpoint = runs.load_checkpoint(path, "supernet")
     search = SearchSettings.of(checkpoint["settings"])
-    data = load_data({"dataset": "digits", "seed": 0, "limit": 64}, torch.device("cpu"))
-    network = search.supernet(SPACES["s2"], 10, 1)
-    network.load_state_dict(checkpoint["state"]["bilevel"]["supernet"])
-    assert supernet[0]["test_accuracy"] == evaluate(network, data.test, search.eval_batch_size).accuracy
-    out = capsys.readouterr().out
-    assert "| VGG | 92.69 | 9.83 ± 0.33 |" in out
-    assert "| DARTS supernet | 88.44 | 81.09 ± 1.87 |" in out
-    for place, kind in ((0, "vgg"), (3, "resnet")):
-        network = runs.load_checkpoint(tmp_path / f"table1.{kind}.pt", "network")
-        assert found["measured"][place]["test_accuracy"] == network["records"][-1]["test_accuracy"]
-    usual = found["summary"]["ResNet"]
-    assert usual["after"] == [each["test_accuracy"] for each in found["measured"][4:6]]
-    assert usual["mean"] == pytest.approx(sum(usual["after"]) / 2)
-    # Networks that are there are loaded, not trained again.
-    files = [tmp_path / f"table1.{kind}.pt" for kind in ("vgg", "resnet")]
-    trained = [runs.fingerprint(path) for path in files]
-    (tmp_path / "table1.pt").unlink()
-    again = numbers(folder, tmp_path, "table1", "--ckpt", str(folder / "supernet.pt"), "--resume")
-    assert again["summary"] == found["summary"]
-    assert trained == [runs.fingerprint(path) for path in files]
+    data = load_supernet_data(checkpoint, path, checkpoint["settings"], torch.device("cpu"))
+    supernet = search.build_supernet(SPACES["nb201"], 10, 1)
+    supernet.load_state_dict(checkpoint["state"]["supernet"])
+    networks = {"DARTS supernet": (supernet, ANALYZE.shuffle_edges)}
+    for kind, paper in (("VGG", "92.69 | 9.83 ± 0.33"), ("ResNet", "93.86 | 83.20 ± 2.03")):
+        network, trained = ANALYZE.Staged(kind, 3, 4, 10, 1), tmp_path / f"figure.{kind.lower()}.pt"
+        network.load_state_dict(runs.load_checkpoint(trained, "network")["state"]["network"])
+        networks[kind] = (network.eval(), ANALYZE.shuffle_layers)
+        before, *after = (record["test_accuracy"] for record in records if record["network"] == kind)
+        assert before not in after
+        assert found["summary"][kind] == {"before": before, "after": after, "mean": mean(after), "sd": stdev(after)}
+        assert f"| {kind} | {paper} | {before:.2f} | {mean(after):.2f} ± {stdev(after):.2f} |" in out
+    for (kind, number), record in zip(kinds, records, strict=True):
+        network, shuffle = networks[kind]
+        with shuffle(network, random.Random(f"0 {kind} {number}")) if number else nullcontext():
+            (measured,) = ptnas.evaluate(network, data.test, search.eval_batch_size)
+        assert record["test_accuracy"] == measured.accuracy
 
 
-def test_cells_draws_published_ones_files_and_both_families(tmp_path, capsys):
-    file = tmp_path / "mine.json"
+def test_other_data_of_the_same_classes_can_be_measured_on(folder, tmp_path, monkeypatch):
+    images = write_image_folder(tmp_path / "images", classes=tuple("0123456789"), mode="L")
+    orders, evaluate = [], ptnas.evaluate
+
+    def spy(network, data, *more):
+        orders.append(tuple(data.labels[data.indices].tolist()))
+        return evaluate(network, data, *more)
+
+    monkeypatch.setattr(ptnas, "evaluate", spy)
+    assert run(tmp_path, "table1", "--ckpt", folder / "nb201.pt", "--dataset", images)["datasets"] == [str(images)]
+    # Training tests VGG and ResNet 6 times each in the order of the folder, which is that of the classes. A batch of one
+    # class has its own statistics, so all measurements are in one other order.
+    assert (orders.count(tuple(sorted(orders[0]))), len(set(orders)), len(orders)) == (12, 2, 12 + 9)
+
+
+def test_cells_draws_published_ones_files_and_both_families(tmp_path):
+    file, text = tmp_path / "mine.json", str(PUBLISHED["DARTS_V2"])
     file.write_text(json.dumps(PUBLISHED["DARTS_V2"].to_json()))
     arch = "|skip_connect~0|+|nor_conv_3x3~0|none~1|+|nor_conv_1x1~0|avg_pool_3x3~1|nor_conv_3x3~2|"
-    save = tmp_path / "cells.png"
-    text = str(PUBLISHED["DARTS_V2"])
-    assert ANALYZE.main(["cells", "DARTS_V2", str(file), arch, text, "--save", str(save)]) == 0
-    assert not blank(save)
-    found = json.loads(save.with_suffix(".json").read_text())
+    found = run(tmp_path, "cells", "DARTS_V2", file, arch, text, name="mine")
+    assert (tmp_path / "mine.1.json").exists()  # the file was in the way of the numbers
     assert [each["text"] for each in found] == [text, text, arch, text]
-    assert found[2]["convolutions"] == {"cell": 3}
-    # What is in the way is moved aside, were it what is to be drawn.
-    before = file.read_text()
-    assert ANALYZE.main(["cells", str(file), "--save", str(file.with_suffix(".png"))]) == 0
-    assert (tmp_path / "mine.1.json").read_text() == before
+    assert [found[place]["convolutions"] for place in (0, 2)] == [{"normal": 6, "reduce": 0}, {"cell": 3}]
 
 
-def test_where_there_is_no_supernet_the_command_that_trains_one_is_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert ANALYZE.main(["fig3"]) == 2
-    assert "python train_search.py --space s2" in capsys.readouterr().err
+@pytest.mark.parametrize(("command", "stop", "option"), [("fig1", 1, "--edges"), ("table1", 4, "--shuffles")])
+def test_a_stopped_run_goes_on_to_the_same_end(command, stop, option, folder, tmp_path, monkeypatch, capsys):
+    ckpt, step = ["--ckpt", folder / "nb201.pt"], ANALYZE.Measurements.step
+    whole = run(tmp_path, command, *ckpt, name="whole")
 
+    def stop_once(self, records):
+        if len(records) == stop:
+            raise KeyboardInterrupt
+        return step(self, records)
 
-def test_a_stopped_measurement_goes_on_as_if_nothing_had_happened(folder, tmp_path, monkeypatch):
-    arguments = ["fig1", "--ckpt", str(folder / "supernet.pt"), *FIGURES["fig1"]]
-    whole, stopped = tmp_path / "whole.png", tmp_path / "stopped.png"
-    assert ANALYZE.main([*arguments, "--save", str(whole)]) == 0
-    step = ANALYZE.Measurements.step
-
-    def once(self):
-        if self.done:
-            raise runs.Stopped(signal.SIGINT)
-        return step(self)
-
-    monkeypatch.setattr(ANALYZE.Measurements, "step", once)
-    assert ANALYZE.main([*arguments, "--save", str(stopped)]) == 130
-    assert not stopped.with_suffix(".json").exists()
+    monkeypatch.setattr(ANALYZE.Measurements, "step", stop_once)
+    arguments = [command, *map(str, ckpt), *OPTIONS[command], "--save", str(tmp_path / "stopped.png")]
+    assert ANALYZE.main(arguments) == 130
+    assert "--resume" in capsys.readouterr().err
+    assert not (tmp_path / "stopped.json").exists()
     monkeypatch.undo()
-    assert ANALYZE.main([*arguments, "--save", str(stopped), "--resume"]) == 0
-    found = [json.loads(save.with_suffix(".json").read_text()) for save in (whole, stopped)]
-    for each in found:
-        for record in each["measured"]:
-            del record["seconds"]
-    assert found[0] == found[1]
+    trained = [(path, runs.fingerprint(path)) for path in tmp_path.glob("stopped.vgg.pt")]
+    resumed = run(tmp_path, command, *ckpt, "--resume", name="stopped")
+    assert all(runs.fingerprint(path) == before for path, before in trained)  # VGG is not trained again
+    for record in whole["measured"] + resumed["measured"]:
+        del record["seconds"]
+    assert resumed == whole
+    run(tmp_path, command, *ckpt, "--resume", name="stopped")
+    assert "nothing is left to do" in capsys.readouterr().out
+    assert ANALYZE.main([*arguments, option, "3", "--resume"]) == 2
+    assert f"was begun with {option[2:]} 2, and now it is 3" in capsys.readouterr().err
+    assert ANALYZE.main(["cells", *arguments[-2:]]) == 2
+    assert "not that of a run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["table2", "table3", "table4", "table5", "fig4", "fig6", "fig8", "fig9"])
-def test_a_command_that_moved_names_the_new_one(command, capsys):
-    assert ANALYZE.main([command, "--benchmark", "my file.csv"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith(f"{command} moved: python reproduce.py {command} --benchmark 'my file.csv'")
-
-
-def test_fig7_is_another_name_of_fig1(folder, tmp_path):
-    files = []
-    for command in ("fig1", "fig7"):
-        save = tmp_path / f"{command}.png"
-        assert ANALYZE.main([command, "--ckpt", str(folder / "s1.pt"), *FIGURES["fig1"], "--save", str(save)]) == 0
-        files.append(json.loads(save.with_suffix(".json").read_text()))
-    assert files[0]["command"] == files[1]["command"] == "fig1"
-    assert files[0]["summary"] == files[1]["summary"]
-
-
-def test_what_cannot_be_measured_is_told_in_one_line(folder, tmp_path, capsys):
-    save = ["--save", str(tmp_path / "figure.png")]
+def test_errors_of_the_user_become_one_line(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "text.jsonl").write_text("no log\n")
-    names = {name: ["--ckpt", str(folder / f"{name}.pt")] for name in ("supernet", "nb201", "fixed", "s4", "decided")}
-    cases = (
-        (["fig1", *names["fixed"], *save], "kept α at 0"),
-        (["fig1", "--ckpt", str(folder / "none.pt"), *save], "there is no file"),
-        (["fig1", *names["decided"], *save], "the search decided"),
-        (["fig1", "--ckpt", str(folder / "supernet.pt"), str(folder / "nb201.pt"), *save], "of different"),
-        (["fig1", "--ckpt", str(folder / "supernet.pt"), str(folder / "supernet.pt"), *save], "the same file name"),
-        (["fig1", *names["supernet"], "--dataset", "nothing", *save], "no data set"),
-        (["fig2", *names["decided"], *save], "the search decided"),
-        (["fig2", *names["nb201"], "--cell", "reduce", *save], "the space nb201 has cell"),
-        (["fig2", "--ckpt", str(folder / "supernet.pt"), str(folder / "other.pt"), *save], "unrecognized"),
-        (["fig3", str(tmp_path / "none.jsonl"), *save], "there is no log"),
-        (["fig3", str(tmp_path / "text.jsonl"), *save], "not the log of a search"),
-        (["fig3", str(folder / "s4.jsonl"), *save], "no edge has both"),
-        (["table1", *names["supernet"], "--layers", "2", *save], "at least 3"),
-        (["fig1", *names["supernet"], "--save", str(folder / "supernet.png")], "not that of a run"),
-        (["fig3", str(folder / "supernet.jsonl"), "--save", str(folder / "supernet.png")], "not that of a run"),
-        (["fig2", *names["supernet"], "--save", str(tmp_path / "figure.json")], "ends in .png"),
-        (["cells", "nothing", *save], "no architecture"),
-        (["cells", "--save", str(tmp_path / "no" / "cells.png")], "cannot write"),
-    )
+    ckpt = {name: ["--ckpt", str(folder / f"{name}.pt")] for name in ("supernet", "nb201", "fixed", "decided", "none")}
+    cases = [
+        ([command], "python train_search.py --space s2") for command in ("fig1", "fig2", "fig3", "table1")
+    ] + [
+        ([name, "--folder", "my results"], f"{name} moved: python reproduce.py {name} --folder 'my results'")
+        for name in ("table2", "table3", "table4", "table5", "fig4", "fig6", "fig8", "fig9")
+    ] + [
+        (["fig1", *ckpt["fixed"]], "kept α at 0"),
+        (["fig1", *ckpt["none"]], "there is no file"),
+        (["fig1", *ckpt["decided"]], "the search decided"),
+        (["fig1", *ckpt["supernet"], "--dataset", "nothing"], "no data set"),
+        (["fig1", *ckpt["supernet"], str(folder / "supernet.pt")], "the same file name"),
+        (["fig1", *ckpt["supernet"], "--tune-epochs", "-1"], "tune_epochs is"),
+        (["fig2", *ckpt["decided"]], "the search decided"),
+        (["fig2", *ckpt["nb201"], "--cell", "reduce"], "the space nb201 has cell"),
+        (["fig3", "text.jsonl"], "not the log of a search"),
+        (["fig3", str(folder / "s4.jsonl")], "no edge has both"),
+        (["table1", *ckpt["supernet"], "--layers", "2"], "at least 3"),
+        (["fig1", *ckpt["supernet"], "--save", str(folder / "supernet.png")], "not that of a run"),
+        (["fig2", *ckpt["supernet"], "--save", "figure.json"], "ends in .png"),
+        (["cells", "--save", "no/cells.png"], "cannot write"),
+    ]  # fmt: skip
     for arguments, message in cases:
         assert ANALYZE.main(arguments) == 2, arguments
         line = capsys.readouterr().err.splitlines()[-1]
-        assert message in line, (arguments, line)
-        assert line.startswith("analyze.py: error: ")
-    assert not (tmp_path / "figure.png").exists()
-    assert (folder / "supernet.pt").exists()
-
-
-@pytest.mark.parametrize(("command", "name"), [("fig1", "s1"), ("fig2", "s3"), ("fig1", "s4")])
-def test_the_commands_work_on_every_space(command, name, folder, tmp_path):
-    assert numbers(folder, tmp_path, command, "--ckpt", str(folder / f"{name}.pt"))["measured"]
-
-
-def test_other_data_of_the_same_classes_can_be_measured_on(folder, tmp_path, monkeypatch, capsys):
-    images = tmp_path / "images"
-    digits = load_digits()
-    for part in ("train", "test"):
-        for index in range(60):
-            place = images / part / str(digits.target[index])
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray((digits.images[index] * 15).astype("uint8")).save(place / f"{index}.png")
-    ckpt = ["--ckpt", str(folder / "supernet.pt")]
-    save = tmp_path / "fig1.png"
-    assert ANALYZE.main(["fig1", *ckpt, *FIGURES["fig1"], "--save", str(save)]) == 0
-    more = ["--dataset", str(images), *FIGURES["fig1"], "--save", str(save)]
-    assert ANALYZE.main(["fig1", *ckpt, *more, "--resume"]) == 2
-    assert "was begun with datasets" in capsys.readouterr().err
-    orders = []
-
-    def seen(network, data, size, **more):
-        if "top5" not in more:  # the training of VGG and ResNet asks for it
-            orders.append(data.labels[data.indices].tolist())
-        return evaluate(network, data, size, **more)
-
-    monkeypatch.setattr(ptnas, "evaluate", seen)
-    found = numbers(folder, tmp_path, "table1", *ckpt, "--dataset", str(images))
-    # A folder is in the order of its classes, and batches of one class have other statistics.
-    assert len(orders) == 9
-    assert all(order == orders[0] != sorted(order) for order in orders)
-    assert found["datasets"] == [str(images)]
-    assert runs.load_checkpoint(tmp_path / "table1.vgg.pt", "network")["settings"]["dataset"] == str(images)
-    assert "on images, 2 shuffles" in capsys.readouterr().out
+        assert line.startswith("analyze.py: error: ") and message in line, (arguments, line)
+    assert [path.name for path in tmp_path.iterdir()] == ["text.jsonl"]
