@@ -39,7 +39,7 @@ from torchvision.ops import Conv2dNormActivation
 import plots
 import ptnas
 import runs
-from data import ImageData, data_folder, dataset_name, load_supernet_data
+from data import ImageData, load_supernet_data
 from genotypes import SPACES, is_convolution
 
 Record = dict[str, Any]
@@ -516,8 +516,8 @@ def add_options(parser: ArgumentParser, name: str) -> None:
     if name in ("fig1", "fig2", "table1"):
         text = "trained supernet, supernet.pt by default" + ("; several in turn" if name == "fig1" else "")
         add("--ckpt", nargs="+" if name == "fig1" else 1, type=Path, metavar="FILE", help=text)
-        add("--dataset", metavar="NAME|FOLDER", type=dataset_name, help="data set, by default that of the search")
-        add("--data", metavar="DIR", type=lambda text: data_folder(Path(text)), help="folder of the named data sets")
+        add("--dataset", metavar="NAME|FOLDER", type=runs.parse_dataset, help="data set, by default that of the search")
+        add("--data", metavar="DIR", type=runs.parse_folder, help="folder of the named data sets")
         add("--seed", type=runs.whole(0), default=0, metavar="N", help="seed of all random choices, 0 by default")
         add("--resume", action="store_true", help="continue the run that wrote the result")
         runs.add_machine_options(parser)

@@ -253,8 +253,8 @@ def test_other_data_of_the_same_classes_can_be_measured_on(folder, tmp_path, mon
 
     monkeypatch.setattr(ptnas, "evaluate", spy)
     assert run(tmp_path, "table1", "--ckpt", folder / "nb201.pt", "--dataset", images)["datasets"] == [str(images)]
-    # Training tests VGG and ResNet 6 times each in the order of the folder, which is that of the classes. A batch of one
-    # class has its own statistics, so all measurements are in one other order.
+    # VGG and ResNet are tested in the order of the folder, that of the classes, after each of 6 epochs of training. A
+    # batch of one class has its own statistics, so all measurements are in one other order.
     assert (orders.count(tuple(sorted(orders[0]))), len(set(orders)), len(orders)) == (12, 2, 12 + 9)
 
 
