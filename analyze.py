@@ -66,7 +66,7 @@ def list_checkpoints(args: Namespace) -> list[Path]:
     if not args.ckpt and not paths[0].exists():
         raise runs.UserError("there is no supernet.pt here: python train_search.py --space s2 makes one")
     if len({path.name for path in paths}) < len(paths):
-        raise runs.UserError("--ckpt: two supernets have the same file name, by which they are told apart")
+        raise runs.UserError("--ckpt: two supernets have the same file name, which must tell them apart")
     return paths
 
 
@@ -74,9 +74,10 @@ def load_supernet(path: Path, args: Namespace) -> Trained:
     """Returns a supernet with the data set of its search, or with that of --dataset. Raises UserError."""
     checkpoint, device = runs.load_search(path), runs.set_up(args)
     settings = runs.override(checkpoint["settings"], args, "dataset", "data")
+    settings |= asdict(runs.RunSettings.of(settings))
     data = load_supernet_data(checkpoint, path, settings, device)
     with runs.blame(path, "holds no supernet"):
-        search = replace(ptnas.SearchSettings.of(settings), amp=False)
+        search = replace(ptnas.SearchSettings.of(settings), amp=False)  # tunes in float32
         supernet = search.build_supernet(SPACES[settings["space"]], len(data.classes), data.channels).to(device)
         supernet.load_state_dict(checkpoint["state"]["supernet"])
     return Trained(path, settings, search, checkpoint["records"][-1]["epoch"], supernet, device, data)
@@ -135,8 +136,7 @@ def correlate_ranks(first: Sequence[Any], second: Sequence[Any]) -> float | None
     """Returns Kendall's τ-b between two orders of the same things, None if one of them holds all things equal. The
     values may be of any kind that can be compared, such as pairs."""
     places = [[sorted(values).index(value) for value in values] for values in (first, second)]
-    constant = any(len(set(each)) < 2 for each in places)
-    return None if constant else float(kendalltau(*places).statistic)
+    return float(kendalltau(*places).statistic) if all(len(set(each)) > 1 for each in places) else None
 
 
 # ==== Sec. 3.1, α may not represent the operation strength: Fig. 1, 2 and 7 =========================================
@@ -390,7 +390,7 @@ def table1(args: Namespace) -> None:
     and ResNet are trained on the same data set, as runs of their own.
     """
     trained = load_supernet(*list_checkpoints(args), args)
-    if not args.resume:  # all three runs at once: --resume must not find the end of an earlier result
+    if not args.resume:  # all three runs now: a later --resume must not go on from networks of an earlier table
         saves = [args.save.with_suffix(end) for end in (".json", ".vgg.pt", ".resnet.pt")]
         runs.move_aside(*itertools.chain.from_iterable(map(runs.name_files, saves)))
     preset = runs.get_preset("table1", trained.settings["preset"], trained.settings["dataset"])[1]
@@ -514,8 +514,8 @@ def add_options(parser: ArgumentParser, name: str) -> None:
         add("--metric", choices=("accuracy", "loss"), help="measure of strength, by default of the preset")
         add("--tune-epochs", type=int, metavar="N", help="epochs of tuning, by default of the preset")
     if name in ("fig1", "fig2", "table1"):
-        text = "trained supernet, supernet.pt by default" + ("; several in turn" if name == "fig1" else "")
-        add("--ckpt", nargs="+" if name == "fig1" else 1, type=Path, metavar="FILE", help=text)
+        number = "+" if name == "fig1" else 1
+        add("--ckpt", nargs=number, type=Path, metavar="FILE", help="trained supernet, supernet.pt by default")
         add("--dataset", metavar="NAME|FOLDER", type=runs.parse_dataset, help="data set, by default that of the search")
         add("--data", metavar="DIR", type=runs.parse_folder, help="folder of the named data sets")
         add("--seed", type=runs.whole(0), default=0, metavar="N", help="seed of all random choices, 0 by default")
@@ -525,7 +525,7 @@ def add_options(parser: ArgumentParser, name: str) -> None:
     add("--save", type=Path, default=Path(f"{name}.png"), metavar="FILE", help=text)
 
 
-def run(argv: Sequence[str] | None) -> Namespace:
+def run(argv: Sequence[str] | None) -> None:
     """Reads the command line and runs the command. Raises UserError."""
     words = sys.argv[1:] if argv is None else list(argv)
     if words and words[0] in MOVED:
