@@ -90,7 +90,6 @@ class Measurements:
         self.measures, self.total = measures, len(measures)
 
     def step(self, records: Sequence[Record]) -> Record:
-        """Takes the measurement after those of the records."""
         return self.measures[len(records)]()
 
     def state_dict(self) -> dict[str, Any]:
@@ -130,6 +129,15 @@ def take_measurements(
             run.loop(Measurements(measures), "step", show, draw, extra, complete)
     print(f"\nwritten to {run.picture} and {run.save}")
     return run.records
+
+
+def save_figure(picture: Path, numbers: Any, draw: Callable[[Figure], None]) -> None:
+    """Writes a picture that needs no measurement, and its numbers as JSON beside it."""
+    save = picture.with_suffix(".json")
+    runs.move_aside(picture, save)
+    runs.write_json(save, numbers)
+    runs.save_picture(picture, draw)
+    print(f"\nwritten to {picture} and {save}")
 
 
 def correlate_ranks(first: Sequence[Any], second: Sequence[Any]) -> float | None:
@@ -174,9 +182,7 @@ def measure_strength(judge: ptnas.Judge, cell_type: str, edge: int, supernet: st
     }
 
 
-def compare_strengths(
-    args: Namespace, list_edges: Callable[[ptnas.Supernet], list[tuple[str, int]]], draw: Callable
-) -> None:
+def compare_strengths(args: Namespace, list_edges: Callable, draw: Callable) -> None:
     """Measures the strengths on some edges of the supernets, draws and prints them. Raises UserError.
 
     list_edges: returns the edges of a supernet, as (cell type, edge); draw: as `plots.draw_strengths`.
@@ -261,7 +267,7 @@ def fig2(args: Namespace) -> None:
     compare_strengths(args, list_edges, plots.draw_choices)
 
 
-# ==== Sec. 3.2, skip connections: Fig. 3 ============================================================================
+# ==== Sec. 3.2, skip connections and unrolled estimation: Fig. 3, Table 1 ===========================================
 
 
 def fig3(args: Namespace) -> None:
@@ -270,16 +276,14 @@ def fig3(args: Namespace) -> None:
     The gap of an edge is the weight of skip_connect minus that of the convolution. The paper's S2 has one convolution
     per edge. Where an edge has several, their mean makes them one.
     """
-    logs = args.logs or [Path("supernet.jsonl")]
-    curves = {str(path): read_log(path) for path in logs}
+    curves = {str(path): read_log(path) for path in args.logs or [Path("supernet.jsonl")]}
     print("| log | epochs | validation accuracy (%), first and last | gap, first and last | rank correlation (τ) |")
     print("|---|---|---|---|---|")
     for name, curve in curves.items():
         accuracies, gaps = ([record[key] for record in curve] for key in ("valid_accuracy", "skip_gap"))
         ends = f"{accuracies[0]:.2f}, {accuracies[-1]:.2f} | {gaps[0]:.4f}, {gaps[-1]:.4f}"
         print(f"| {name} | {len(curve)} | {ends} | {plots.format_tau(correlate_ranks(accuracies, gaps))} |")
-    runs.move_aside(args.save, args.save.with_suffix(".json"))
-    runs.save_figure(args.save, curves, lambda figure: plots.draw_gaps(figure, curves))
+    save_figure(args.save, curves, lambda figure: plots.draw_gaps(figure, curves))
 
 
 def read_log(path: Path) -> list[Record]:
@@ -296,8 +300,6 @@ def read_log(path: Path) -> list[Record]:
         raise runs.UserError(f"{path}: no epoch, or a space in which no edge has both skip_connect and a convolution")
     return curve
 
-
-# ==== Sec. 3.2, unrolled estimation: Table 1 ========================================================================
 
 # The paper's test accuracy in percent on CIFAR-10: before shuffling, mean and standard deviation after it
 TABLE_1 = {"VGG": (92.69, 9.83, 0.33), "ResNet": (93.86, 83.20, 2.03), "DARTS supernet": (88.44, 81.09, 1.87)}
@@ -450,17 +452,15 @@ def summarise_shuffles(records: Sequence[Record]) -> dict[str, Record]:
     summary: dict[str, Record] = {}
     for kind in dict.fromkeys(record["network"] for record in records):
         before, *after = (record["test_accuracy"] for record in records if record["network"] == kind)
-        summary[kind] = {"before": before, "after": after}
-        if after:
-            summary[kind] |= {"mean": mean(after), "sd": stdev(after) if len(after) > 1 else None}
+        average, deviation = mean(after) if after else None, stdev(after) if len(after) > 1 else None
+        summary[kind] = {"before": before, "after": after, "mean": average, "sd": deviation}
     return summary
 
 
 def print_shuffles(records: Sequence[Record], dataset: str) -> None:
     """Prints the summary beside the paper's numbers."""
     summary = summarise_shuffles(records)
-    shuffles = len(summary["VGG"]["after"])
-    print(f"\nTable 1: test accuracy (%) on {dataset}, {shuffles} shuffles, mean ± sd\n")
+    print(f"\nTable 1: test accuracy (%) on {dataset}, {len(summary['VGG']['after'])} shuffles, mean ± sd\n")
     print("| | paper (CIFAR-10): before | after | here: before | after |\n|---|---|---|---|---|")
     for kind, here in summary.items():
         paper = "{:.2f} | {:.2f} ± {:.2f}".format(*TABLE_1[kind])
@@ -482,12 +482,10 @@ def cells(args: Namespace) -> None:
         }
         numbers.append({"name": text, "text": str(architecture), "convolutions": convolutions})
         print(f"{text}: {architecture}")
-    runs.move_aside(args.save, args.save.with_suffix(".json"))
-    runs.save_figure(args.save, numbers, lambda figure: plots.draw_cells(figure, architectures))
+    save_figure(args.save, numbers, lambda figure: plots.draw_cells(figure, architectures))
 
 
 # ==== Command line ==================================================================================================
-
 
 COMMANDS = {"fig1": fig1, "fig2": fig2, "fig3": fig3, "table1": table1, "cells": cells}
 MOVED = ("table2", "table3", "table4", "table5", "fig4", "fig6", "fig8", "fig9")  # to reproduce.py
@@ -514,15 +512,13 @@ def add_options(parser: ArgumentParser, name: str) -> None:
         add("--metric", choices=("accuracy", "loss"), help="measure of strength, by default of the preset")
         add("--tune-epochs", type=int, metavar="N", help="epochs of tuning, by default of the preset")
     if name in ("fig1", "fig2", "table1"):
-        number = "+" if name == "fig1" else 1
-        add("--ckpt", nargs=number, type=Path, metavar="FILE", help="trained supernet, supernet.pt by default")
+        add("--ckpt", nargs="+" if name == "fig1" else 1, type=Path, metavar="FILE", help="supernet.pt by default")
         add("--dataset", metavar="NAME|FOLDER", type=runs.parse_dataset, help="data set, by default that of the search")
         add("--data", metavar="DIR", type=runs.parse_folder, help="folder of the named data sets")
         add("--seed", type=runs.whole(0), default=0, metavar="N", help="seed of all random choices, 0 by default")
         add("--resume", action="store_true", help="continue the run that wrote the result")
         runs.add_machine_options(parser)
-    text = f"the picture, {name}.png by default; its numbers are beside it as .json"
-    add("--save", type=Path, default=Path(f"{name}.png"), metavar="FILE", help=text)
+    add("--save", type=Path, default=Path(f"{name}.png"), metavar="FILE", help=f"{name}.png by default, with a .json")
 
 
 def run(argv: Sequence[str] | None) -> None:
@@ -538,7 +534,11 @@ def run(argv: Sequence[str] | None) -> None:
         command.set_defaults(command=name)  # by either name
         add_options(command, name)
     args = parser.parse_args(words)
-    runs.check_picture(args)
+    checkpoint = args.save.with_suffix(".pt")
+    if args.save.suffix != ".png":
+        raise runs.UserError(f"--save {args.save}: a file name that ends in .png is needed")
+    if checkpoint.exists() and runs.load_checkpoint(checkpoint, "analysis")["settings"].get("command") != args.command:
+        raise runs.UserError(f"--save {args.save}: {checkpoint} belongs to a result of another command")
     COMMANDS[args.command](args)
 
 

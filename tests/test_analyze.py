@@ -295,7 +295,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(command, stop, option, folder, tm
     assert ANALYZE.main([*arguments, option, "3", "--resume"]) == 2
     assert f"was begun with {option[2:]} 2, and now it is 3" in capsys.readouterr().err
     assert ANALYZE.main(["cells", *arguments[-2:]]) == 2
-    assert "not that of a run" in capsys.readouterr().err
+    assert "belongs to a result of another command" in capsys.readouterr().err
 
 
 def test_errors_of_the_user_become_one_line(folder, tmp_path, monkeypatch, capsys):
@@ -319,7 +319,7 @@ def test_errors_of_the_user_become_one_line(folder, tmp_path, monkeypatch, capsy
         (["fig3", "text.jsonl"], "not the log of a search"),
         (["fig3", str(folder / "s4.jsonl")], "no edge has both"),
         (["table1", *ckpt["supernet"], "--layers", "2"], "at least 3"),
-        (["fig1", *ckpt["supernet"], "--save", str(folder / "supernet.png")], "not that of a run"),
+        (["fig1", *ckpt["supernet"], "--save", str(folder / "supernet.png")], "holds a supernet"),
         (["fig2", *ckpt["supernet"], "--save", "figure.json"], "ends in .png"),
         (["cells", "--save", "no/cells.png"], "cannot write"),
     ]  # fmt: skip
