@@ -1,8 +1,7 @@
-"""What several tests need. One thread: the networks here are too small for more."""
-
-from __future__ import annotations
+"""Helpers of several tests. One thread: the networks here are too small for more."""
 
 import importlib.util
+import itertools
 from pathlib import Path
 
 import numpy
@@ -21,7 +20,7 @@ settings.load_profile("ptnas")
 
 
 class Batches:
-    """A data set in memory, as `ptnas.Data` describes it, without augmentation."""
+    """A data set in memory that follows `ptnas.Data`, without augmentation."""
 
     def __init__(self, images, labels, share=(0, 1)):
         self.images, self.labels, self.share = images, labels, share
@@ -34,31 +33,27 @@ class Batches:
 
     def batches(self, size, epoch):
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(epoch))
-        rank, processes = self.share
-        for whole in torch.tensor_split(order, self.count(size)):
-            part = whole.tensor_split(processes)[rank]
+        for whole in order.tensor_split(self.count(size)):
+            part = whole.tensor_split(self.share[1])[self.share[0]]
             yield self.images[part], self.labels[part]
 
     def clean(self, size):
-        rank, processes = self.share
-        for part in torch.tensor_split(torch.arange(len(self)), self.count(size))[rank::processes]:
+        for part in torch.arange(len(self)).tensor_split(self.count(size))[self.share[0] :: self.share[1]]:
             yield self.images[part], self.labels[part]
 
 
-def make_supernet(space="s2", layers=3, channels=4, classes=3, image_channels=1, fixed_alpha=False, seed=0, spread=1.0):
-    """A small supernet in double precision whose α differ clearly."""
+def make_supernet(space="s2", layers=3, channels=4, classes=3, image_channels=1, seed=0, spread=1.0, **options):
+    """Builds a small supernet in double precision whose α differ clearly."""
     torch.manual_seed(seed)
     space = SPACES[space] if isinstance(space, str) else space
-    supernet = Supernet(space, layers, channels, classes, image_channels, fixed_alpha).double()
-    if not fixed_alpha:
-        with torch.no_grad():
-            for alpha in supernet.alpha_parameters():
-                alpha.copy_(spread * torch.randn_like(alpha))
+    supernet = Supernet(space, layers, channels, classes, image_channels, **options).double()
+    for alpha in supernet.alpha_parameters() if not supernet.fixed_alpha else ():
+        torch.nn.init.normal_(alpha, std=spread)
     return supernet
 
 
 def make_images(count=12, size=8, channels=1, classes=3, seed=0, dtype=torch.double):
-    """Images of a pattern per class, with noise on it, and their labels."""
+    """Draws images of one pattern per class with noise on it. Returns them and their labels."""
     generator = torch.Generator().manual_seed(seed)
     patterns = torch.randn(classes, channels, size, size, generator=torch.Generator().manual_seed(7))
     labels = torch.arange(count) % classes
@@ -67,14 +62,14 @@ def make_images(count=12, size=8, channels=1, classes=3, seed=0, dtype=torch.dou
 
 
 def blank(path):
-    """Whether a picture lacks what is drawn in colour: axes, ticks and most labels are black, grey or white."""
+    """Returns True if a picture has nothing in colour. Axes, ticks and most labels are black, grey or white."""
     with Image.open(path) as image:
         pixels = torch.from_numpy(numpy.array(image.convert("RGB"))).int()
     return ((pixels.amax(-1) - pixels.amin(-1)) > 60).sum() < 300
 
 
 def load_script(name):
-    """A script of the project as a module, under a name that shadows nothing."""
+    """Imports a script of the project under a name that shadows nothing."""
     spec = importlib.util.spec_from_file_location(f"command_{name}", ROOT / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -82,15 +77,14 @@ def load_script(name):
 
 
 def write_image_folder(root, size=8, count=6, classes=("apple", "pear"), mode="RGB", parts=("train", "test")):
-    """A folder in torchvision's ImageFolder layout, PNG."""
+    """Writes PNG files in torchvision's ImageFolder layout."""
     generator = torch.Generator().manual_seed(0)
-    for part in parts:
-        for value, name in enumerate(classes):
-            folder = root / part / name
-            folder.mkdir(parents=True)
-            for index in range(count):
-                pixels = torch.randint(0, 100, (size, size, 3), generator=generator) + 120 * value
-                Image.fromarray(pixels.to(torch.uint8).numpy()).convert(mode).save(folder / f"{index}.png")
+    for part, (value, name) in itertools.product(parts, enumerate(classes)):
+        folder = root / part / name
+        folder.mkdir(parents=True)
+        for index in range(count):
+            pixels = torch.randint(0, 100, (size, size, 3), generator=generator) + 120 * value
+            Image.fromarray(pixels.to(torch.uint8).numpy()).convert(mode).save(folder / f"{index}.png")
     return root
 
 

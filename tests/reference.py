@@ -1,5 +1,5 @@
 """A plain supernet, the oracle of the real one: every edge computes all its operations, multiplies each with its weight
-(zero where it is absent) and adds them up. Written from the papers, sharing no layer with `ptnas.py`."""
+(zero where it is absent) and adds them up. Written from the papers; it shares no layer with `ptnas.py`."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def separable(c, kernel, stride, dilation):
     ]
 
 
-def operation(name, c, stride, family="darts"):
+def operation(name, c, stride, family):
     if name == "none":
         return Lambda(lambda x: 0 * x[:, :, ::stride, ::stride])
     if name == "skip_connect":
-        return Lambda(lambda x: x) if stride == 1 else Halve(c, c)
+        return nn.Identity() if stride == 1 else Halve(c, c)
     if name == "noise":
         return Noise(stride)
     if name == "max_pool_3x3":
@@ -82,55 +82,32 @@ def operation(name, c, stride, family="darts"):
 
 
 class ReferenceCell(nn.Module):
-    skips_zero = False  # whether operations of weight zero are passed over, as the released implementations do
+    skips_zero = False  # True: passes over operations of weight zero, as the released implementations do
 
-    def __init__(self, space, cell_type, c_before, c_last, c, halved_before):
+    def __init__(self, space, cell_type, c, preprocess):
         super().__init__()
-        self.edges, self.cell_type = space.edges, cell_type
-        self.pre0 = Halve(c_before, c) if halved_before else relu_conv_norm(c_before, c)
-        self.pre1 = relu_conv_norm(c_last, c)
+        self.space, self.cell_type, self.preprocess = space, cell_type, nn.ModuleList(preprocess)
         self.mixed = nn.ModuleList()
         for names, (source, _) in zip(space.operations[cell_type], space.edges, strict=True):
             stride = 2 if cell_type == "reduce" and source < 2 else 1
-            self.mixed.append(nn.ModuleList(operation(name, c, stride) for name in names))
+            self.mixed.append(nn.ModuleList(operation(name, c, stride, space.family) for name in names))
 
-    def forward(self, s0, s1, weights):
-        states = [self.pre0(s0), self.pre1(s1)]
-        for node in range(2, 6):
+    def forward(self, inputs, weights):
+        states = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
+        for node in range(len(states), 1 + max(target for _, target in self.space.edges)):
             total = 0
-            for edge, (source, target) in enumerate(self.edges):
+            for edge, (source, target) in enumerate(self.space.edges):
                 if target == node:
                     for index, op in enumerate(self.mixed[edge]):
                         if self.skips_zero and weights[edge, index] == 0:
                             continue
                         total = total + weights[edge, index] * op(states[source])
             states.append(total)
-        return torch.cat(states[2:], 1)
-
-
-class ReferenceNb201Cell(nn.Module):
-    cell_type = "cell"
-
-    def __init__(self, space, c):
-        super().__init__()
-        self.mixed = nn.ModuleList(
-            nn.ModuleList(operation(name, c, 1, "nb201") for name in names) for names in space.operations["cell"]
-        )
-
-    def forward(self, x, weights):
-        nodes = [x]
-        for edges in ((0,), (1, 2), (3, 4, 5)):
-            terms = [
-                weights[edge, index] * op(nodes[source])
-                for source, edge in enumerate(edges)
-                for index, op in enumerate(self.mixed[edge])
-            ]
-            nodes.append(sum(terms))
-        return nodes[3]
+        return torch.cat(states[2:], 1) if self.space.family == "darts" else states[-1]
 
 
 class ReferenceBlock(nn.Module):
-    """Halves the map: two convolutions of 3x3 beside a shortcut of pooling and a convolution of 1x1."""
+    """Halves the map by two 3x3 convolutions beside a shortcut of pooling and a 1x1 convolution."""
 
     def __init__(self, c):
         super().__init__()
@@ -148,7 +125,7 @@ class ReferenceBlock(nn.Module):
 
 
 class Reference(nn.Module):
-    """What both reference supernets have: α, the weights of the real one, and the mixture."""
+    """The parts that both reference supernets have: α, the weights of the real one, and the mixture."""
 
     def __init__(self, space):
         super().__init__()
@@ -158,8 +135,8 @@ class Reference(nn.Module):
 
     @staticmethod
     def like(supernet, layers, channels, classes, image_channels):
-        """The same weights as the real supernet."""
-        kind = ReferenceNb201 if supernet.space.name == "nb201" else ReferenceSupernet
+        """Builds a reference with the weights of the real supernet."""
+        kind = ReferenceNb201 if supernet.space.family == "nb201" else ReferenceSupernet
         parameters = list(supernet.parameters())
         reference = kind(supernet.space, layers, channels, classes, image_channels).to(parameters[-1].dtype)
         ours = list(reference.parameters())
@@ -170,7 +147,7 @@ class Reference(nn.Module):
         return reference
 
     def mixture(self, presence):
-        """(edges, operations) per cell type from α and the presence of the real supernet."""
+        """Returns (edges, operations) per cell type, from α and the presence of the real supernet."""
         result = {}
         for cell_type in self.space.operations:
             weights = torch.softmax(getattr(self, f"alpha_{cell_type}"), 1)
@@ -193,8 +170,9 @@ class ReferenceSupernet(Reference):
         for layer in range(layers):
             reduces = layer in (layers // 3, 2 * layers // 3)
             c = 2 * c if reduces else c
-            self.cells.append(ReferenceCell(space, "reduce" if reduces else "normal", c_before, c_last, c, halved))
-            c_before, c_last, halved = c_last, 4 * c, reduces
+            preprocess = Halve(c_before, c) if halved else relu_conv_norm(c_before, c), relu_conv_norm(c_last, c)
+            self.cells.append(ReferenceCell(space, "reduce" if reduces else "normal", c, preprocess))
+            c_before, c_last, halved = c_last, len(space.nodes) * c, reduces
         self.linear = nn.Linear(c_last, classes)
         self.noises = [module for module in self.modules() if isinstance(module, Noise)]
         for place, noise in enumerate(self.noises):
@@ -206,7 +184,7 @@ class ReferenceSupernet(Reference):
         mixture = self.mixture(presence)
         s0 = s1 = self.stem_norm(self.stem_conv(x))
         for cell in self.cells:
-            s0, s1 = s1, cell(s0, s1, mixture[cell.cell_type])
+            s0, s1 = s1, cell((s0, s1), mixture[cell.cell_type])
         return self.linear(s1.mean((2, 3)))
 
 
@@ -216,7 +194,8 @@ class ReferenceNb201(Reference):
         self.layers = layers
         self.stem_conv = nn.Conv2d(image_channels, c, 3, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm2d(c, track_running_stats=False)
-        self.cells = nn.ModuleList(ReferenceNb201Cell(space, c * 2 ** (n // layers)) for n in range(3 * layers))
+        widths = (c * 2 ** (n // layers) for n in range(3 * layers))
+        self.cells = nn.ModuleList(ReferenceCell(space, "cell", width, [nn.Identity()]) for width in widths)
         self.blocks = nn.ModuleList([ReferenceBlock(c), ReferenceBlock(2 * c)])
         self.last_norm = nn.BatchNorm2d(4 * c, track_running_stats=False)
         self.linear = nn.Linear(4 * c, classes)
@@ -228,5 +207,17 @@ class ReferenceNb201(Reference):
             if stage > 0:
                 x = self.blocks[stage - 1](x)
             for cell in self.cells[stage * self.layers : (stage + 1) * self.layers]:
-                x = cell(x, weights)
+                x = cell((x,), weights)
         return self.linear(torch.relu(self.last_norm(x)).mean((2, 3)))
+
+
+@torch.no_grad()
+def measure(reference, presence, data, batch_size=64, first=0):
+    """Returns accuracy in percent, mean loss, top-5 accuracy in percent. first: number of the first batch."""
+    right = among_five = loss = 0
+    for batch, (images, labels) in enumerate(data.clean(batch_size), first):
+        logits = reference(images, presence, batch)
+        best = logits.argsort(1, descending=True)[:, :5] == labels[:, None]
+        right, among_five = right + best[:, 0].sum().item(), among_five + best.sum().item()
+        loss += F.cross_entropy(logits, labels, reduction="sum").item()
+    return 100 * right / len(data), loss / len(data), 100 * among_five / len(data)
