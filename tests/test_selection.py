@@ -1,7 +1,8 @@
-"""Selection: Algorithms 1 and 2, the criteria, and a case whose right answer is known."""
+"""Selection: the criteria, Algorithms 1 and 2, tuning, and a case with a known right answer."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import pytest
@@ -11,161 +12,136 @@ from hypothesis import strategies as st
 
 import ptnas
 from genotypes import SPACES, Space
-from ptnas import Candidate, Score, Search, SearchSettings, Selection, SelectionSettings, evaluate
+from ptnas import Bilevel, Candidate, Judge, Measurement, Score, Search, SearchSettings, Selection, SelectionSettings
 from tests.conftest import Batches, make_images, make_supernet
+from tests.reference import Reference, measure
+from tests.test_steps import take_steps
 
 DATA = Batches(*make_images(12))
 
 
-def make_selection(supernet, data=DATA, train=None, search=None, **settings):
-    settings = {"tune_epochs": 0} | settings
-    return Selection(supernet, search or SearchSettings(), SelectionSettings(**settings), train or data, data)
+def make_selection(supernet, data=DATA, search=None, **settings):
+    how = SelectionSettings(**{"tune_epochs": 0} | settings)
+    return Selection(supernet, search or SearchSettings(), how, data, data)
 
 
-def run(selection):
-    return [selection.step() for _ in range(selection.total)]
+@contextlib.contextmanager
+def without_measuring():
+    """All measurements are equal inside the `with` block, and take no time."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        nothing = Measurement(0.0, 0.0, 0.0)
+        monkeypatch.setattr(Judge, "measure", lambda _, masks=(None,), supernet=None: [nothing] * len(masks))
+        yield
 
 
-def scripted(monkeypatch, draw):
-    """A criterion that gives every candidate the score that `draw` returns; returns the scores it gave."""
-    given_scores = {}
+@contextlib.contextmanager
+def script_scores(draw):
+    """The criterion "random" gives each candidate the score that `draw` returns. Yields the scores by candidate."""
+    scores = {}
 
     def criterion(judge, candidates):
-        for candidate in candidates:
-            given_scores[candidate] = draw()
-        return [Score((given_scores[candidate],), {}) for candidate in candidates]
+        scores.update((candidate, draw()) for candidate in candidates)
+        return [Score((scores[candidate],), {}) for candidate in candidates]
 
-    monkeypatch.setitem(ptnas.CRITERIA, "scripted", criterion)
-    return given_scores
-
-
-# ---------------------------------------------------------------------------------- what must hold of any selection
+    with without_measuring(), pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setitem(ptnas.CRITERIA, "random", criterion)
+        yield scores
 
 
-DARTS_LIKE = sorted(name for name, space in SPACES.items() if space.family == "darts")
+# ---- Algorithms 1 and 2
 
 
-@given(space=st.sampled_from(DARTS_LIKE), seed=st.integers(0, 100), data=st.data())
+@given(space=st.sampled_from(sorted(SPACES)), seed=st.integers(0, 100), data=st.data())
 def test_the_best_operation_of_every_edge_and_the_best_two_inputs_of_every_node_are_kept(space, seed, data):
     supernet = make_supernet(space, channels=2)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(Selection, "measure", lambda self, _: ptnas.Measurement(0.0, 0.0))
-        scores = scripted(monkeypatch, lambda: data.draw(st.integers(0, 3)))
-        selection = make_selection(supernet, criterion="scripted", seed=seed)
-        run(selection)
-    genotype = supernet.genotype()
-    kept = {"normal": genotype.normal, "reduce": genotype.reduce}
-    for cell_type, rows in supernet.space.operations.items():
-        for node in supernet.space.nodes:
-            edges = supernet.space.into(node)
-            entries = kept[cell_type][2 * (node - 2) : 2 * (node - 1)]
-            chosen = {next(e for e in edges if supernet.space.edges[e][0] == source) for _, source in entries}
-            assert len(chosen) == 2
-            if node > 2:
-                removed = set(edges) - chosen
-                ranks = {edge: scores[Candidate(cell_type, edge, None)] for edge in edges}
-                assert min(ranks[edge] for edge in chosen) >= max(ranks[edge] for edge in removed)
-            for operation, source in entries:
-                assert operation != "none"
-                edge = next(e for e in edges if supernet.space.edges[e][0] == source)
-                rank = {
-                    rows[edge][c.operation]: s
-                    for c, s in scores.items()
-                    if c[:2] == (cell_type, edge) and c[2] is not None
-                }
-                assert rank[operation] == max(rank.values())
-                assert "none" not in rank
-
-
-@given(seed=st.integers(0, 100), data=st.data())
-def test_on_nas_bench_201_the_best_operation_of_every_edge_is_kept_none_too(seed, data):
-    supernet = make_supernet("nb201", layers=1, channels=2)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(Selection, "measure", lambda self, _: ptnas.Measurement(0.0, 0.0))
-        scores = scripted(monkeypatch, lambda: data.draw(st.integers(0, 30)))
-        records = run(make_selection(supernet, criterion="scripted", seed=seed))
-    assert len(records) == 6, "an edge a round, and no topology"
-    names = supernet.space.operations["cell"][0]
-    for edge, operation in enumerate(supernet.genotype().operations):
-        ranks = [scores[Candidate("cell", edge, index)] for index in range(5)]
-        assert ranks[names.index(operation)] == max(ranks)
-
-
-@pytest.mark.parametrize("metric", ["accuracy", "loss"])
-def test_the_two_inputs_kept_are_those_whose_removal_hurts_most(metric):
-    supernet = make_supernet("s2")
-    selection = make_selection(supernet, metric=metric, seed=3)
-    for _ in range(14):
-        selection.step()
-    assert not supernet.undecided("normal")
-    while selection.done < selection.total:
-        before = copy.deepcopy(supernet)
-        for decision in selection.step()["decisions"]:
-            cell_type, node = decision["cell"], decision["node"]
-            measured = {}
-            for edge in before.space.into(node):
-                alone = copy.deepcopy(before)
-                alone.prune(cell_type, edge)
-                measured[before.space.edges[edge][0]] = evaluate(alone, DATA, 512)
-            sign = 1 if metric == "accuracy" else -1
-            by_pain = sorted(measured, key=lambda source: sign * getattr(measured[source], metric))
-            worst = [getattr(measured[source], metric) for source in by_pain[:2]]
-            assert sorted(getattr(measured[source], metric) for source in decision["inputs"]) == sorted(worst)
-            for source in decision["inputs"]:
-                assert decision["scores"][str(source)]["loss"] == pytest.approx(measured[source].loss)
-            for edge in before.space.into(node):
-                if before.space.edges[edge][0] not in decision["inputs"]:
-                    before.prune(cell_type, edge)
+    space = supernet.space
+    with script_scores(lambda: data.draw(st.integers(0, 3))) as scores:
+        take_steps(make_selection(supernet, criterion="random", seed=seed))
+    for cell_type, cell in supernet.genotype().cells.items():
+        kept = {space.edges.index((source, node)): operation for operation, source, node in cell.operations}
+        assert len(kept) == (6 if space.name == "nb201" else 8)
+        for edge, operation in kept.items():
+            ranks = {each.operation: rank for each, rank in scores.items() if each[:2] == (cell_type, edge)}
+            ranks.pop(None, None)
+            names = space.operations[cell_type][edge]
+            assert [names[index] for index in ranks] == [n for n in names if n != "none" or space.name == "nb201"]
+            assert ranks[names.index(operation)] == max(ranks.values())
+        for node in space.nodes:
+            edges = [edge for edge in space.into(node) if Candidate(cell_type, edge, None) in scores]
+            assert edges == (space.into(node) if node > 2 and space.name != "nb201" else [])
+            ranks = {edge: scores[Candidate(cell_type, edge, None)] for edge in edges}
+            chosen = kept.keys() & ranks.keys()
+            assert not edges or len(chosen) == 2
+            assert all(ranks[other] <= min(ranks[edge] for edge in chosen) for other in ranks.keys() - chosen)
 
 
 def test_a_round_decides_one_edge_of_each_cell_type_and_nodes_come_last():
-    supernet = make_supernet("s2", channels=2)
-    selection = make_selection(supernet, seed=1)
-    records = run(selection)
-    assert len(records) == 14 + 3
-    for record in records:
-        assert [decision["cell"] for decision in record["decisions"]] == ["normal", "reduce"]
-    assert [tuple(record["decisions"][0]) for record in records] == [
-        *[("cell", "edge", "operation", "scores")] * 14,
-        *[("cell", "node", "inputs", "scores")] * 3,
-    ]
-    edges = [tuple(record["decisions"][0]["edge"]) for record in records[:14]]
-    assert sorted(edges) == sorted(supernet.space.edges)
-    assert edges != list(supernet.space.edges), "in random order"
-    other = make_selection(make_supernet("s2", channels=2), seed=2)
-    assert [tuple(record["decisions"][0]["edge"]) for record in run(other)[:14]] != edges
+    def play(seed):
+        with without_measuring():
+            return take_steps(make_selection(make_supernet("s2", channels=2), seed=seed))
+
+    records = play(1)
+    assert [[made["cell"] for made in record["decisions"]] for record in records] == 17 * [["normal", "reduce"]]
+    keys = [tuple(record["decisions"][0]) for record in records]
+    assert keys == 14 * [("cell", "edge", "operation", "scores")] + 3 * [("cell", "node", "inputs", "scores")]
+    edges, others = ([tuple(r["decisions"][0]["edge"]) for r in each[:14]] for each in (records, play(2)))
+    assert sorted(edges) == sorted(others) == sorted(SPACES["s2"].edges)
+    assert edges != list(SPACES["s2"].edges) != others != edges, "in random order"
     assert {record["decisions"][1]["node"] for record in records[14:]} == {3, 4, 5}
 
 
-def test_the_scores_of_perturbation_are_measured_without_the_operation():
-    supernet = make_supernet("s3")
-    selection = make_selection(supernet, seed=5)
-    for _ in range(3):
-        before = copy.deepcopy(supernet)
-        decision = selection.step()["decisions"][0]
-        edge = before.space.edges.index(tuple(decision["edge"]))
-        for operation, name in enumerate(before.space.operations["normal"][edge]):
-            if name == "none":
-                assert name not in decision["scores"]
-                continue
-            with before.mask("normal", edge, operation):
-                without = evaluate(before, DATA, 512)
-            assert decision["scores"][name] == {"accuracy": without.accuracy, "loss": pytest.approx(without.loss)}
+def test_what_is_decided_already_is_not_decided_again():
+    supernet = make_supernet("s2", channels=2)
+    for edge in range(14):
+        supernet.decide("normal", edge, edge % 2)
+    supernet.prune("normal", 2)  # node 3 keeps its two other inputs
+    with without_measuring():
+        records = take_steps(make_selection(supernet))
+    made = [decision for record in records for decision in record["decisions"] if decision["cell"] == "normal"]
+    assert sorted(decision.get("node") for decision in made) == [4, 5]
 
 
-def test_equal_accuracies_are_told_apart_by_the_loss():
-    class Judge:
-        supernet, metric, seed = make_supernet("s2"), "accuracy", 0
-
-        def measure_without(self, candidates):
-            return [ptnas.Measurement(*each) for each in ((90.0, 0.5), (90.0, 0.7), (91.0, 0.9))]
-
-    scores = ptnas.perturbation(Judge(), [Candidate("normal", edge, 0) for edge in range(3)])
-    ranked = sorted(range(3), key=lambda index: scores[index].rank, reverse=True)
-    assert ranked == [1, 0, 2]
+def test_an_undecided_supernet_has_no_genotype():
+    supernet = make_supernet("s2")
+    for decided in (range(13), range(14)):  # an edge is missing, then the topology
+        for edge in decided:
+            supernet.decide("normal", edge, 0)
+            supernet.decide("reduce", edge, 0)
+        with pytest.raises(ValueError, match="not decided"):
+            supernet.genotype()
 
 
-# ------------------------------------------------------------------------------------------------- the criteria
+# ---- the criteria
+
+
+@pytest.mark.parametrize(("space", "metric"), [("s3", "accuracy"), ("s3", "loss"), ("nb201", "loss")])
+def test_a_selection_by_perturbation_is_that_of_the_plain_reference(space, metric):
+    """Each operation of an edge, and then each input of a node, is masked alone: those stay whose loss hurts most."""
+    plain, scores = make_supernet(space), []
+    reference = Reference.like(plain, 3, 4, 3, 1)
+    for phase, choices in ptnas.plan_rounds(plain, seed=3):
+        for cell_type, index in choices:
+            if phase == "edge":
+                masks = [(cell_type, index, operation) for operation in plain.space.candidates(cell_type, index)]
+            else:
+                masks = [(cell_type, edge, None) for edge in plain.space.into(index)]
+            measured = []
+            for mask in masks:
+                with plain.mask(*mask):
+                    accuracy, loss, _ = measure(reference, plain.presence, DATA)
+                measured.append(((accuracy, -loss) if metric == "accuracy" else (-loss, accuracy), mask))
+                scores.append({"accuracy": accuracy, "loss": loss})
+            (_, worst), _, *others = sorted(measured)
+            if phase == "edge":
+                plain.decide(*worst)
+            else:
+                for _, mask in others:
+                    plain.prune(*mask[:2])
+    supernet = make_supernet(space)
+    records = take_steps(make_selection(supernet, metric=metric, seed=3))
+    assert supernet.genotype() == plain.genotype()
+    made = [each for record in records for decision in record["decisions"] for each in decision["scores"].values()]
+    assert made == [pytest.approx(each) for each in scores]
 
 
 @pytest.mark.parametrize("space", ["darts+none", "s1"])
@@ -174,134 +150,97 @@ def test_magnitude_without_tuning_is_what_darts_does(space):
     if space == "darts+none":
         with torch.no_grad():
             supernet.alpha["normal"][:, 0] += 5  # `none` is largest, as it is in DARTS, and must not be chosen
-    weights = supernet.weights()
-    run(make_selection(supernet, criterion="magnitude"))
-    genotype = supernet.genotype()
-    for cell_type, cell in (("normal", genotype.normal), ("reduce", genotype.reduce)):
+    weights, space = supernet.weights(), supernet.space
+    with without_measuring():
+        take_steps(make_selection(supernet, criterion="magnitude"))
+    for cell_type, cell in supernet.genotype().cells.items():
         wanted = []
-        for node in range(2, 6):
+        for node in space.nodes:
             best = []
-            for edge, (source, target) in enumerate(supernet.space.edges):
-                if target == node:
-                    names = supernet.space.operations[cell_type][edge]
-                    weight, name = max(
-                        (w, n) for w, n in zip(weights[cell_type][edge].tolist(), names, strict=True) if n != "none"
-                    )
-                    best.append((weight, source, name))
-            wanted += [(name, source) for _, source, name in sorted(sorted(best, reverse=True)[:2], key=lambda x: x[1])]
-        assert list(cell) == wanted
+            for edge in space.into(node):
+                pairs = zip(weights[cell_type][edge].tolist(), space.operations[cell_type][edge], strict=True)
+                weight, name = max(pair for pair in pairs if pair[1] != "none")
+                best.append((weight, space.edges[edge][0], name))
+            wanted += sorted((source, name) for _, source, name in sorted(best, reverse=True)[:2])
+        assert [(source, name) for name, source, _ in cell.operations] == wanted
 
 
-def test_discretisation_accuracy_leaves_the_supernet_as_it_was():
-    supernet = make_supernet("s2").float()
-    data = Batches(*make_images(12, dtype=torch.float))
-    selection = make_selection(supernet, data, criterion="discretization", tune_epochs=1)
-    before = copy.deepcopy(selection.state_dict())
-    candidates = [Candidate("normal", 4, 0), Candidate("normal", 4, 1)]
-    scores = ptnas.discretization(selection, candidates)
-    after = selection.state_dict()
-    for name, value in before["bilevel"]["supernet"].items():
-        assert (
-            torch.equal(value, after["bilevel"]["supernet"][name])
-            if torch.is_tensor(value)
-            else value == after["bilevel"]["supernet"][name]
-        )
-    # it is the accuracy of a copy that was decided and then tuned
-    twin = copy.deepcopy(supernet)
-    twin.decide("normal", 4, 1)
-    tuned = ptnas.Bilevel(twin, SearchSettings(), lr=SearchSettings.lr / 10)
-    tuned.epoch(data, data, SearchSettings.epochs)
-    wanted = evaluate(twin, data, 512)
-    assert scores[1].measured == {"accuracy": wanted.accuracy, "loss": wanted.loss}
-    assert scores[1].rank == (wanted.accuracy, -wanted.loss)
-
-
-def test_discretisation_selects_whole_architectures():
-    supernet = make_supernet("s2", channels=2)
-    run(make_selection(supernet, criterion="discretization"))
-    assert len(supernet.genotype().normal) == 8
+def test_discretisation_accuracy_is_that_of_a_copy_that_was_decided_and_tuned():
+    supernet = make_supernet("s2")
+    judge = make_selection(supernet, criterion="discretization", tune_epochs=1).judge
+    before = copy.deepcopy(supernet.state_dict())
+    scores = ptnas.discretization(judge, [Candidate("normal", 4, 0), Candidate("normal", 4, 1)])
+    for name, value in supernet.state_dict().items():
+        assert torch.equal(value, before[name]) if torch.is_tensor(value) else value == before[name]
+    supernet.decide("normal", 4, 1)
+    Bilevel(supernet, SearchSettings(), lr=SearchSettings.lr / 10).train_epoch(DATA, DATA, SearchSettings.epochs)
+    (wanted,) = ptnas.evaluate(supernet, DATA, 512)
+    assert scores[1] == ((wanted.accuracy, -wanted.loss), {"accuracy": wanted.accuracy, "loss": wanted.loss})
+    (pruned,) = ptnas.discretization(judge, [Candidate("normal", 3, None)])
+    assert pruned.rank == (-pruned.measured["accuracy"], pruned.measured["loss"])
 
 
 def test_random_selection_depends_on_its_seed_only():
-    def chosen(seed, weights_seed):
+    def choose(seed, weights_seed=0):
         supernet = make_supernet("darts", channels=2, seed=weights_seed)
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(Selection, "measure", lambda self, _: ptnas.Measurement(0.0, 0.0))
-            run(make_selection(supernet, criterion="random", seed=seed))
+        with without_measuring():
+            take_steps(make_selection(supernet, criterion="random", seed=seed))
         return supernet.genotype()
 
-    assert chosen(0, 0) == chosen(0, 1)
-    assert len({chosen(seed, 0) for seed in range(5)}) == 5
-    operations = [operation for seed in range(20) for operation, _ in chosen(seed, 0).normal]
-    assert set(operations) == set(SPACES["darts"].operations["normal"][0])
+    found = [choose(seed) for seed in range(8)]
+    assert found[0] == choose(0, weights_seed=1)
+    assert len(set(found)) == 8
+    operations = {operation for genotype in found for operation, _ in genotype.normal}
+    assert operations == set(SPACES["darts"].operations["normal"][0])
 
 
-# ---------------------------------------------------------------------------------------------------- tuning
+# ---- tuning
 
 
-def test_tuning_trains_on_and_continues_from_its_state():
-    data = Batches(*make_images(24, dtype=torch.float))
-    search = SearchSettings(batch_size=8, lr=0.1)
-
-    def begin():
-        return make_selection(make_supernet("s4").float(), data, search=search, tune_epochs=1, seed=2)
-
-    through, stopped = begin(), begin()
-    assert through.bilevel.w_optimizer.param_groups[0]["lr"] == pytest.approx(0.01), "a tenth of the search's"
-    before = copy.deepcopy(through.supernet.state_dict())
-    records = run(through)
-    after = through.supernet.state_dict()
-    assert not torch.equal(before["skeleton.classifier.weight"], after["skeleton.classifier.weight"])
-    assert not torch.equal(before["alpha.normal"], after["alpha.normal"]), "α is trained on"
-    for _ in range(5):
-        stopped.step()
-    resumed = begin()
-    resumed.load_state_dict(copy.deepcopy(stopped.state_dict()))
-    assert [resumed.step() for _ in range(resumed.total - 5)] == records[5:]
-    assert resumed.supernet.genotype() == through.supernet.genotype()
-    assert resumed.decisions == through.decisions
+@pytest.mark.parametrize("alpha", ["bilevel", "fixed"])
+def test_tuning_trains_w_at_a_tenth_of_the_learning_rate_and_alpha_unless_it_is_fixed(alpha):
+    data, search = Batches(*make_images(12)), SearchSettings(batch_size=6, lr=0.1, alpha=alpha)
+    supernet = make_supernet("s4", fixed_alpha=alpha == "fixed")
+    selection, before = make_selection(supernet, data, search, tune_epochs=1), copy.deepcopy(supernet)
+    take_steps(selection, until=2)
+    assert selection.bilevel.w_optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+    for former, now in zip(before.weight_parameters()[-2:], supernet.weight_parameters()[-2:], strict=True):
+        assert not torch.equal(former, now)
+    for former, now in zip(before.alpha_parameters(), supernet.alpha_parameters(), strict=True):
+        assert torch.equal(former, now) == (alpha == "fixed") == (not now.any())
 
 
-def test_tuning_leaves_a_fixed_alpha_at_zero():
-    data = Batches(*make_images(12, dtype=torch.float))
-    supernet = make_supernet("s2", fixed_alpha=True).float()
-    selection = make_selection(supernet, data, search=SearchSettings(alpha="fixed"), tune_epochs=1)
-    selection.step()
-    assert not any(alpha.any() for alpha in supernet.alpha_parameters())
+def test_tuning_ends_when_the_supernet_is_as_good_as_at_the_start_or_gets_no_better(monkeypatch):
+    """The accuracies are scripted: after the decisions of a round, and after each epoch of tuning. With twelve images
+    the standard error of 80% is 11.5 points."""
+    rounds = [[50.0, 60.0, 69.0], [68.6], [10.0, 20.0, 30.0, 40.0], [39.0, 68.4, 68.4], [60.0, 55.0]]
+    values, tuned = iter([80.0, *(value for each in rounds for value in each)]), []
+    monkeypatch.setattr(Judge, "measure", lambda self: [Measurement(next(values), 1.0, 100.0)])
+    monkeypatch.setattr(Bilevel, "train_epoch", lambda self, train, valid, epoch: tuned.append(epoch))
+    settings = {"criterion": "random", "tune": "converge", "tune_epochs": 3}
+    selection = make_selection(make_supernet("s2"), search=SearchSettings(epochs=7), **settings)
+    records = take_steps(selection, until=len(rounds))
+    assert [record["tuned_epochs"] for record in records] == [2, 0, 3, 2, 1]
+    assert [record["valid_accuracy"] for record in records] == [each[-1] for each in rounds]
+    assert tuned == list(range(7, 15)), "every epoch has batches of its own"
+    assert next(values, None) is None, "and is measured once"
 
 
-def test_an_undecided_supernet_has_no_genotype():
-    supernet = make_supernet("s2")
-    with pytest.raises(ValueError, match="not decided"):
-        supernet.genotype()
-    for edge in range(14):
-        for cell_type in ("normal", "reduce"):
-            supernet.decide(cell_type, edge, 0)
-    with pytest.raises(ValueError, match="not decided"):
-        supernet.genotype()  # topology is missing
+def test_a_supernet_that_is_never_right_at_the_start_has_converged_at_once(monkeypatch):
+    monkeypatch.setattr(Judge, "measure", lambda self: [Measurement(0.0, 1.0, 0.0)])
+    selection = make_selection(make_supernet(), criterion="random", tune="converge", tune_epochs=3)
+    assert [record["tuned_epochs"] for record in take_steps(selection)] == 17 * [0]
 
 
-def test_what_is_decided_already_is_not_decided_again():
-    supernet = make_supernet("s2", channels=2)
-    for edge in range(14):
-        supernet.decide("normal", edge, edge % 2)
-    supernet.prune("normal", 2)
-    selection = make_selection(supernet)
-    records = run(selection)
-    decided = [decision for record in records for decision in record["decisions"] if decision["cell"] == "normal"]
-    assert [decision["node"] for decision in decided if "node" in decision] == [d["node"] for d in decided]
-    assert {decision["node"] for decision in decided} == {4, 5}
+# ---- a known right answer
 
 
-# ------------------------------------------------------------------------------------------- a known right answer
-
-
-@pytest.mark.parametrize("metric", ["accuracy", "loss"])
-@pytest.mark.parametrize("trained", [0, 1])
-@pytest.mark.parametrize("edge", [0, 3, 10])
-def test_the_convolution_that_carries_the_signal_is_chosen_over_a_useless_one(metric, trained, edge):
-    """All signal passes through one edge. It has two convolutions, of which one was masked while the supernet was
-    trained: the other has learnt to carry the signal."""
+@pytest.mark.parametrize(
+    ("edge", "trained", "metric"), [(0, 0, "accuracy"), (0, 1, "loss"), (3, 1, "accuracy"), (10, 0, "loss")]
+)
+def test_the_convolution_that_carries_the_signal_is_chosen_over_a_useless_one(edge, trained, metric):
+    """All signal passes through one edge. It has two convolutions, one of which was masked while the supernet was
+    trained, so that the other has learnt to carry the signal."""
     names = ("dil_conv_3x3", "sep_conv_3x3")
     space = Space("known", "darts", SPACES["s2"].edges, dict.fromkeys(("normal", "reduce"), (names,) * 14), True, False)
     supernet = make_supernet(space, classes=4, fixed_alpha=True).float()
@@ -315,41 +254,8 @@ def test_the_convolution_that_carries_the_signal_is_chosen_over_a_useless_one(me
     data = Batches(*make_images(60, dtype=torch.float, classes=4))
     search = Search(supernet, SearchSettings(epochs=8, batch_size=20, lr=0.1, alpha="fixed"), data, data)
     with supernet.mask("normal", edge, 1 - trained):
-        records = [search.step() for _ in range(8)]
-    assert records[-1]["valid_accuracy"] > 95
-    selection = make_selection(supernet, data, search=search.settings, metric=metric)
-    (decision,) = selection.step()["decisions"]
-    assert decision["operation"] == names[trained]
-    without_it, without_other = decision["scores"][names[trained]], decision["scores"][names[1 - trained]]
+        assert take_steps(search)[-1]["valid_accuracy"] > 95
+    (made,) = make_selection(supernet, data, search.settings, metric=metric).step([])["decisions"]
+    assert made["operation"] == names[trained]
+    without_it, without_other = made["scores"][names[trained]], made["scores"][names[1 - trained]]
     assert without_it["accuracy"] < 80 < 95 < without_other["accuracy"]
-
-
-# ------------------------------------------------------------------------------------ tuning until it converges again
-
-
-def test_tuning_ends_when_the_supernet_is_as_good_as_at_the_start_or_gets_no_better(monkeypatch):
-    """After the decisions of a round, and after each epoch of tuning, as scripted; the standard error of 80% is 11.5
-    points with twelve images."""
-    scripted_rounds = [[50.0, 60.0, 69.0], [68.6], [10.0, 20.0, 30.0, 40.0], [39.0, 68.4, 68.4], [60.0, 55.0]]
-    values = iter([80.0] + [value for of_round in scripted_rounds for value in of_round])
-    tuned = []
-    monkeypatch.setattr(Selection, "measure", lambda self, _: ptnas.Measurement(next(values), 1.0))
-    monkeypatch.setattr(ptnas.Bilevel, "epoch", lambda self, train, valid, epoch, progress: tuned.append(epoch))
-    settings = {"criterion": "random", "tune": "converge", "tune_epochs": 3}
-    selection = make_selection(make_supernet("s2"), search=SearchSettings(epochs=7), **settings)
-    records = [selection.step() for _ in scripted_rounds]
-    assert [record["tuned_epochs"] for record in records] == [2, 0, 3, 2, 1]
-    assert tuned == list(range(7, 15)), "every epoch draws its own batches"
-    assert next(values, None) is None, "and is measured once"
-
-
-def test_a_selection_that_converges_goes_on_where_it_stopped():
-    search = SearchSettings(lr=0.5, batch_size=6)
-    settings = {"tune": "converge", "tune_epochs": 2, "metric": "loss"}
-    whole = make_selection(make_supernet("s2", channels=2), search=search, **settings)
-    records = [whole.step() for _ in range(4)]
-    first = make_selection(make_supernet("s2", channels=2), search=search, **settings)
-    begun = [first.step() for _ in range(2)]
-    second = make_selection(make_supernet("s2", channels=2, seed=5), search=search, **settings)
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    assert begun + [second.step() for _ in range(2)] == records
