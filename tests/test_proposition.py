@@ -1,4 +1,4 @@
-"""Proposition 1 (Sec. 3.2, A.4) as properties of random samples."""
+"""Proposition 1 (Sec. 3.2, A.4) as properties of random samples, and the gap of Fig. 3."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ptnas import group, proposition_1, proposition_1_simplified, standardize
+from genotypes import Space
+from ptnas import group, proposition_1, proposition_1_simplified, skip_gap, standardize
+from tests.conftest import make_supernet
 
 seeds = st.integers(0, 10_000)
 
 
 def variance(theta_conv, o, x, m):
-    """Var(θ_conv o_e(x_e) + θ_skip x_e - m*) with weights that sum to one (Eq. 5-6)."""
+    """Returns Var(θ_conv · o_e(x_e) + θ_skip · x_e - m*), where the weights sum to one (Eq. 5-6)."""
     return (theta_conv * o + (1 - theta_conv) * x - m).var(correction=0).item()
 
 
-def samples(seed, count=200):
-    """Correlated samples of o_e(x_e), x_e and m*."""
+def draw_samples(seed, count=200):
+    """Draws correlated samples of o_e(x_e), x_e and m*."""
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.randn(3, 3, generator=generator, dtype=torch.double)
     return list((mixing @ torch.randn(3, count, generator=generator, dtype=torch.double)) + mixing[:1].T)
@@ -28,7 +30,7 @@ def samples(seed, count=200):
 
 @given(seeds, st.floats(-5, 5))
 def test_proposition_1_minimises_the_variance_among_weights_that_sum_to_one(seed, other):
-    o, x, m = samples(seed)
+    o, x, m = draw_samples(seed)
     optimum = proposition_1(o, x, m)
     assert optimum.theta_conv + optimum.theta_skip == pytest.approx(1)
     least = variance(optimum.theta_conv, o, x, m)
@@ -39,7 +41,7 @@ def test_proposition_1_minimises_the_variance_among_weights_that_sum_to_one(seed
 
 @given(seeds)
 def test_alpha_is_the_logarithm_of_the_optimal_weights(seed):
-    o, x, m = samples(seed)
+    o, x, m = draw_samples(seed)
     optimum = proposition_1(o, x, m)
     assume(optimum.reachable)
     softmaxed = torch.softmax(torch.tensor([optimum.alpha_conv, optimum.alpha_skip]), 0)
@@ -53,7 +55,7 @@ def test_alpha_is_the_logarithm_of_the_optimal_weights(seed):
 
 @given(seeds)
 def test_an_optimum_outside_the_interval_has_its_alpha_at_the_nearer_end(seed):
-    o, x, m = samples(seed)
+    o, x, m = draw_samples(seed)
     optimum = proposition_1(o, x, m)
     assume(not optimum.reachable)
     end = 1.0 if optimum.theta_conv > 1 else 0.0
@@ -63,7 +65,7 @@ def test_an_optimum_outside_the_interval_has_its_alpha_at_the_nearer_end(seed):
 
 
 def test_both_kinds_of_optimum_occur_among_the_samples_of_these_tests():
-    reachable = [proposition_1(*samples(seed)).reachable for seed in range(50)]
+    reachable = [proposition_1(*draw_samples(seed)).reachable for seed in range(50)]
     assert {True, False} == set(reachable)
 
 
@@ -82,7 +84,7 @@ def test_without_covariance_it_is_equations_3_and_4(seed, a, b):
 
 @given(seeds)
 def test_the_closer_branch_in_variance_gets_the_larger_alpha(seed):
-    o, x, m = samples(seed)
+    o, x, m = draw_samples(seed)
     optimum, (conv, skip) = proposition_1(o, x, m), proposition_1_simplified(o, x, m)
     assume(abs(conv - skip) > 1e-9)
     assert (optimum.alpha_skip > optimum.alpha_conv) == (skip > conv)
@@ -90,7 +92,7 @@ def test_the_closer_branch_in_variance_gets_the_larger_alpha(seed):
 
 @given(seeds, st.floats(-3, 3))
 def test_branches_that_differ_by_a_constant_are_equally_good(seed, constant):
-    o, _, m = samples(seed)
+    o, _, m = draw_samples(seed)
     optimum = proposition_1(o, o + constant, m)  # Z = 0
     assert (optimum.theta_conv, optimum.theta_skip) == (0.5, 0.5)
     assert optimum.alpha_conv == optimum.alpha_skip == math.log(0.5)
@@ -108,9 +110,9 @@ def test_grouped_operations_add_to_the_mixture_what_they_added_one_by_one(seed, 
 
 @given(seeds)
 def test_standardised_samples_have_mean_zero_and_variance_one(seed):
-    samples_of_m = standardize(100 * samples(seed)[2] + 7)
-    assert samples_of_m.mean().item() == pytest.approx(0, abs=1e-9)
-    assert samples_of_m.var(correction=0).item() == pytest.approx(1)
+    samples = standardize(100 * draw_samples(seed)[2] + 7)
+    assert samples.mean().item() == pytest.approx(0, abs=1e-9)
+    assert samples.var(correction=0).item() == pytest.approx(1)
     assert not standardize(torch.full((5,), 3.0)).any()
 
 
@@ -118,3 +120,16 @@ def test_standardised_samples_have_mean_zero_and_variance_one(seed):
 def test_samples_of_different_shapes_or_a_single_one_are_refused(shapes):
     with pytest.raises(ValueError, match="samples of one shape"):
         proposition_1(*(torch.ones(shape) for shape in shapes))
+
+
+def test_the_gap_of_figure_3_counts_edges_with_skip_and_convolutions_only():
+    rows = (
+        ("skip_connect", "sep_conv_3x3", "dil_conv_3x3"),
+        ("skip_connect", "none", "max_pool_3x3"),
+        ("none", "sep_conv_3x3", "noise"),
+    )
+    edges, operations = ((0, 2), (1, 2), (2, 3)), {"normal": rows, "reduce": (*rows[1:], rows[1])}
+    supernet = make_supernet(Space("mine", "darts", edges, operations, topology=True, none_allowed=False))
+    row = torch.softmax(supernet.alpha["normal"][0], 0).tolist()
+    assert skip_gap(supernet) == pytest.approx(row[0] - (row[1] + row[2]) / 2)
+    assert skip_gap(make_supernet("s4")) is None, "its edges have no skip connection"
