@@ -12,104 +12,40 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.nn import functional as F
 
 from genotypes import PUBLISHED
-from ptnas import Bilevel, Candidate, Network, Retraining, RetrainSettings, SearchSettings, Selection, SelectionSettings
+from ptnas import Bilevel, Candidate, Judge, Network, Retraining, RetrainSettings, SearchSettings, SelectionSettings
 from tests.conftest import ROOT, Batches, load_script, make_images, make_supernet
 
 PROCESSES = 2
 TRAIN, VALID = make_images(12, seed=1), make_images(22, seed=2)
 
-
-def together(rank, folder, compute):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=PROCESSES)
-    torch.save(compute((rank, PROCESSES)), folder / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+# ---- what is computed together
 
 
-def in_processes(folder, compute):
-    """What `compute(share)` returns in each of several processes."""
-    mp.spawn(together, (folder, compute), PROCESSES)
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(PROCESSES)]
+def measure_masks(share):
+    """Masks all operations of an edge and all inputs of a node, with batches of 5, 5, 4, 4 and 4 images."""
+    data, supernet = Batches(*VALID, share), make_supernet("s4")
+    how = SelectionSettings(noise_passes=2)
+    judge = Judge(supernet, SearchSettings(eval_batch_size=5), how, data, data, trained=0)
+    operations = [Candidate("reduce", 5, operation) for operation in range(2)]
+    inputs = [Candidate("normal", edge, None) for edge in supernet.space.into(4)]
+    return judge.measure([None, *operations, *inputs])
 
 
-def halves(batch):
-    return zip(*(each.tensor_split(PROCESSES) for each in batch), strict=True)
+def split(batch):
+    return list(zip(*(each.tensor_split(PROCESSES) for each in batch), strict=True))
 
 
-# ------------------------------------------------------------------------------------------ what is computed together
-
-
-def masked(share):
-    """By accuracy and loss, of all operations of an edge and of all inputs of a node; batches of 5, 5, 4, 4 and 4."""
-    data = Batches(*VALID, share)
-    supernet = make_supernet("s4")
-    judge = Selection(supernet, SearchSettings(eval_batch_size=5), SelectionSettings(noise_passes=2), data, data)
-    of_edge = [Candidate("reduce", 5, operation) for operation in range(2)]
-    of_node = [Candidate("normal", edge, None) for edge in supernet.space.into(4)]
-    return [judge.measure(), *judge.measure_without(of_edge), *judge.measure_without(of_node)]
-
-
-def test_two_processes_measure_the_same_as_one_bit_for_bit(tmp_path):
-    alone = masked((0, 1))
-    assert in_processes(tmp_path, masked) == [alone, alone]
-    assert len({each.loss for each in alone}) == len(alone)
-
-
-def make_bilevel(order):
-    supernet = make_supernet("darts", seed=3)
-    return Bilevel(supernet, SearchSettings(order=order, clip=0.1), lr=0.1)
-
-
-def bilevel_steps(share, order):
-    """Two steps of α and w, each process on its half of the batches."""
-    bilevel = make_bilevel(order)
-    (train, valid) = ([*halves(batch)][share[0]] for batch in (TRAIN, VALID))
+def take_bilevel_steps(order, kind=Bilevel, part=None):
+    """Takes two steps of α and w, on the whole batches or on the part of a process. Returns the parameters."""
+    bilevel = kind(make_supernet("s1", seed=3), SearchSettings(order=order, clip=0.1), lr=0.1)
+    train, valid = (batch if part is None else split(batch)[part] for batch in (TRAIN, VALID))
     for _ in range(2):
-        bilevel.alpha_step(train, valid)
-        bilevel.w_step(train)
-    return bilevel.supernet.state_dict()
-
-
-def first_order(share):
-    return bilevel_steps(share, 1)
-
-
-def second_order(share):
-    return bilevel_steps(share, 2)
-
-
-class Averaging(Bilevel):
-    """One process that averages the gradients of the same half-batches."""
-
-    def w_step(self, train):
-        gradients = [torch.autograd.grad(self._loss(half)[1], self.w, allow_unused=True) for half in halves(train)]
-        for w, *each in zip(self.w, *gradients, strict=True):
-            w.grad = (each[0] + each[1]) / 2
-        torch.nn.utils.clip_grad_norm_(self.w, self.settings.clip)
-        self.w_optimizer.step()
-
-    def _gradient(self, batch, parameters):
-        gradients = [super(Averaging, self)._gradient(half, parameters) for half in halves(batch)]
-        return [(a + b) / 2 for a, b in zip(*gradients, strict=True)]
-
-
-@pytest.mark.parametrize(("order", "steps"), [(1, first_order), (2, second_order)])
-def test_a_step_of_two_processes_averages_the_gradients_of_two_half_batches(tmp_path, order, steps):
-    bilevel = make_bilevel(order)
-    start = copy.deepcopy(bilevel.supernet.state_dict())
-    alone = Averaging(bilevel.supernet, bilevel.settings, lr=0.1)
-    for _ in range(2):
-        alone.alpha_step(TRAIN, VALID)
-        alone.w_step(TRAIN)
-    first, second = in_processes(tmp_path, steps)
-    for name, value in alone.supernet.state_dict().items():
-        if torch.is_tensor(value):
-            assert torch.equal(first[name], second[name]), "the processes have parted"
-            torch.testing.assert_close(first[name], value)
-            assert not torch.equal(start[name], value), name
+        bilevel.step_alpha(train, valid)
+        bilevel.step_w(train)
+    return {name: value.detach() for name, value in bilevel.supernet.named_parameters()}
 
 
 def make_retraining(share=(0, 1)):
@@ -119,34 +55,68 @@ def make_retraining(share=(0, 1)):
     return Retraining(network, settings, Batches(*TRAIN, share), Batches(*VALID, share))
 
 
-def retraining_step(share):
-    task = make_retraining(share)
-    record = task.step()
-    return record, task.network.state_dict()
+def compute_together(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=PROCESSES)
+    found = {"masks": measure_masks((rank, PROCESSES)), 1: take_bilevel_steps(1, part=rank)}
+    found[2] = take_bilevel_steps(2, part=rank)
+    retraining = make_retraining((rank, PROCESSES))
+    found |= {"record": retraining.step([]), "network": retraining.network.state_dict()}
+    torch.save(found, folder / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
 
 
-def test_retraining_averages_gradients_and_running_statistics(tmp_path):
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """Returns what each of two processes has computed."""
+    folder = tmp_path_factory.mktemp("processes")
+    mp.spawn(compute_together, (folder,), PROCESSES)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(PROCESSES)]
+
+
+def test_two_processes_measure_the_same_as_one_bit_for_bit(both):
+    alone = measure_masks((0, 1))
+    assert both[0]["masks"] == both[1]["masks"] == alone
+    assert len({each.loss for each in alone}) == len(alone)
+
+
+class Averaging(Bilevel):
+    """One process that takes the mean of the losses of two half-batches, and so of their gradients."""
+
+    def _compute_loss(self, batch, weights=None):
+        logits, losses = zip(*(super(Averaging, self)._compute_loss(half, weights) for half in split(batch)))  # noqa: B905
+        return torch.cat(logits), sum(losses) / PROCESSES
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_step_of_two_processes_averages_the_gradients_of_two_half_batches(both, order):
+    first, second = (each[order] for each in both)
+    start = dict(make_supernet("s1", seed=3).named_parameters())
+    for name, value in take_bilevel_steps(order, Averaging).items():
+        assert torch.equal(first[name], second[name]), "the processes have parted"
+        torch.testing.assert_close(first[name], value)
+        assert not torch.equal(start[name], value), name
+
+
+def test_retraining_averages_gradients_and_running_statistics(both):
     alone = make_retraining()
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))  # as `Batches` draws it in epoch 0
-    gradients, statistics = [], []
-    for half in order.tensor_split(PROCESSES):
-        network = copy.deepcopy(alone.network).train()
-        torch.nn.functional.cross_entropy(network(TRAIN[0][half])[0], TRAIN[1][half]).backward()
-        gradients.append([parameter.grad for parameter in network.parameters()])
-        statistics.append([buffer for buffer in network.buffers() if buffer.is_floating_point()])
-    for parameter, *each in zip(alone.network.parameters(), *gradients, strict=True):
-        parameter.grad = sum(each) / PROCESSES
+    networks = [copy.deepcopy(alone.network).train() for _ in range(PROCESSES)]
+    for network, half in zip(networks, order.tensor_split(PROCESSES), strict=True):
+        F.cross_entropy(network(TRAIN[0][half])[0], TRAIN[1][half]).backward()
+    for parameter, *each in zip(*(network.parameters() for network in (alone.network, *networks)), strict=True):
+        parameter.grad = sum(own.grad for own in each) / PROCESSES
     torch.nn.utils.clip_grad_norm_(alone.network.parameters(), alone.settings.clip)
     alone.optimizer.step()
-    (record, first), (same_record, second) = in_processes(tmp_path, retraining_step)
-    assert record == same_record
-    for name, parameter in alone.network.named_parameters():
-        torch.testing.assert_close(first[name], parameter.detach())
-    means = [sum(each) / PROCESSES for each in zip(*statistics, strict=True)]
-    buffers = [name for name, buffer in alone.network.named_buffers() if buffer.is_floating_point()]
-    for name, expected in zip(buffers, means, strict=True):
-        torch.testing.assert_close(first[name], expected)
+    wanted = dict(alone.network.named_parameters())
+    buffers = zip(*(network.named_buffers() for network in networks), strict=True)
+    wanted |= {each[0][0]: sum(buffer for _, buffer in each) / PROCESSES for each in buffers}
+    first, second = (each["network"] for each in both)
+    assert both[0]["record"] == both[1]["record"]
     assert all(torch.equal(first[name], second[name]) for name in first)
+    for name, value in wanted.items():
+        torch.testing.assert_close(first[name], value.detach().to(first[name].dtype))
 
 
 # ------------------------------------------------------------------------------------------------------- the commands
