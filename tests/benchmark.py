@@ -1,16 +1,16 @@
-"""How fast the supernet is beside the plain reference supernet, by hand: this is no test.
+"""Measures the speed of the supernet beside the plain reference supernet. This is no test: run it by hand.
 
     python tests/benchmark.py --threads 2                         # everything; takes long
     python tests/benchmark.py step mask --space s2 --repeats 3
 
-In one process both take turns on the same data; the table has medians over the repeats and the ratio. The reference
-does what the released implementations do: contiguous tensors (NCHW), every operation of every edge by itself but for
-those of weight zero, gradients of w and α in both steps, a pass over the validation images in batches of 64 for every
-masked operation, and after every epoch of tuning, which trains α, both halves evaluated.
+Both take turns on the same data in one process. The table has medians over the repeats, and the ratio. The reference
+does what the released implementations do: it stores tensors as NCHW, computes every operation of every edge by itself
+unless its weight is zero, takes the gradients of w and α in both steps, passes over the validation images in batches
+of 64 for each masked operation, and evaluates both halves after each epoch of tuning.
 
-step: one bilevel step. memory: its peak above what was there before, each in a process of its own. dispatch: operations
-dispatched in a forward pass. mask: the masked accuracies of all operations of an edge of each cell type. select: a
-whole selection from a small supernet. retrain: one step of a discrete network. data: images read and augmented.
+step: one bilevel step. memory: its peak above what was there before, each in a process of its own. mask: the masked
+accuracies of all operations of an edge of each cell type. select: a whole selection from a small supernet. retrain: one
+step of a discrete network. data: reading and augmenting images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import argparse
 import copy
 import json
 import multiprocessing
-import random
 import re
 import sys
 import time
@@ -35,48 +34,35 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 
+import ptnas
 import runs
 from data import Images, load_data
 from genotypes import PUBLISHED, SPACES, Arch
-from ptnas import (
-    Bilevel,
-    Candidate,
-    Computing,
-    Data,
-    Network,
-    Retraining,
-    RetrainSettings,
-    Search,
-    SearchSettings,
-    Selection,
-    SelectionSettings,
-    Supernet,
-    perturbation,
-)
+from ptnas import Bilevel, Candidate, Data, Retraining, RetrainSettings, Search, SearchSettings, Selection, Supernet
 from tests.conftest import Batches
-from tests.reference import Reference, ReferenceCell
+from tests.reference import Reference, ReferenceCell, measure
+from tests.test_steps import take_steps
 
 ReferenceCell.skips_zero = True
 CLASSES = 10
 
 
-def images(count: int, size: int = 32, seed: int = 0) -> Batches:
-    generator = torch.Generator().manual_seed(seed)
-    return Batches(torch.randn(count, 3, size, size, generator=generator), torch.arange(count) % CLASSES)
+def draw_images(count: int) -> Batches:
+    generator = torch.Generator().manual_seed(0)
+    return Batches(torch.randn(count, 3, 32, 32, generator=generator), torch.arange(count) % CLASSES)
 
 
-def pair(space: str, settings: SearchSettings) -> tuple[Supernet, Reference]:
-    """The real supernet and the reference with the same weights."""
+def build_pair(space: str, settings: SearchSettings, low_memory: bool = False) -> tuple[Supernet, Reference]:
+    """Builds the real supernet, and the reference with the same weights."""
     torch.manual_seed(0)
-    supernet = settings.supernet(SPACES[space], CLASSES, 3)
+    supernet = settings.build_supernet(SPACES[space], CLASSES, 3, low_memory)
     return supernet, Reference.like(supernet, settings.layers, settings.channels, CLASSES, 3)
 
 
 class PlainBilevel:
-    """The two steps as they are usually written: `backward` for everything, then an optimiser for its part."""
+    """Takes both steps as they are usually written: `backward` for everything, then an optimiser for its part."""
 
     def __init__(self, reference: Reference, presence: dict, settings: SearchSettings, lr: float):
         self.reference, self.presence, self.settings = reference, presence, settings
@@ -89,32 +75,32 @@ class PlainBilevel:
         )
 
     def step(self, train: tuple, valid: tuple) -> None:
-        for batch, optimizer in ((valid, self.alpha_optimizer), (train, self.w_optimizer)):
-            self.reference.zero_grad()
-            F.cross_entropy(self.reference(batch[0], self.presence), batch[1]).backward()
-            if optimizer is self.w_optimizer:
-                nn.utils.clip_grad_norm_(self.w, self.settings.clip)
-            optimizer.step()
+        self.descend(valid, self.alpha_optimizer)
+        self.descend(train, self.w_optimizer)
+
+    def descend(self, batch: tuple, optimizer: torch.optim.Optimizer) -> None:
+        self.reference.zero_grad()
+        F.cross_entropy(self.reference(batch[0], self.presence), batch[1]).backward()
+        if optimizer is self.w_optimizer:
+            nn.utils.clip_grad_norm_(self.w, self.settings.clip)
+        optimizer.step()
 
 
-@torch.no_grad()
-def plain_accuracy(reference: Reference, presence: dict, data: Data, batch_size: int = 64) -> float:
-    correct = 0
-    for batch, labels in data.clean(batch_size):
-        correct += (reference(batch, presence).argmax(1) == labels).sum().item()
-    return 100 * correct / len(data)
+def mask_plainly(reference: Reference, supernet: Supernet, candidates: list[Candidate], data: Data) -> list[float]:
+    """Returns the accuracy of the reference without each of the candidates."""
+    accuracies = []
+    for candidate in candidates:
+        with supernet.mask(*candidate):
+            accuracies.append(measure(reference, supernet.presence, data)[0])
+    return accuracies
 
 
-def plain_masked(reference: Reference, supernet: Supernet, cell_type: str, edge: int, data: Data) -> list[float]:
-    found = []
-    for operation in supernet.space.candidates(cell_type, edge):
-        with supernet.mask(cell_type, edge, operation):
-            found.append(plain_accuracy(reference, supernet.presence, data))
-    return found
+def list_operations(supernet: Supernet, cell_type: str, edge: int) -> list[Candidate]:
+    return [Candidate(cell_type, edge, operation) for operation in supernet.space.candidates(cell_type, edge)]
 
 
-def settings_of(space: str) -> SearchSettings:
-    """C=16, batches of 64; 8 cells, on NAS-Bench-201 one in each stage."""
+def choose_settings(space: str) -> SearchSettings:
+    """Returns settings with C=16, batches of 64, and 8 cells, on NAS-Bench-201 one in each stage."""
     return SearchSettings(layers=1 if space == "nb201" else 8)
 
 
@@ -122,157 +108,119 @@ Turns = dict[str, Callable[[], Any]]  # ours, by the name of their row, and the 
 
 
 def step(space: str) -> Turns:
-    settings, data = settings_of(space), images(128)
-    train, valid = data.clean(64)
+    settings = choose_settings(space)
+    train, valid = draw_images(128).clean(64)
 
-    def ours(computing: Computing) -> Callable[[], None]:
-        supernet, _ = pair(space, settings)
-        supernet.skeleton.computing = computing
-        bilevel = Bilevel(supernet, settings, settings.lr)
+    def take_both_steps(bilevel: Bilevel) -> None:
+        bilevel.step_alpha(train, valid)
+        bilevel.step_w(train)
 
-        def both_steps() -> None:
-            bilevel.alpha_step(train, valid)
-            bilevel.w_step(train)
-
-        return both_steps
-
-    supernet, reference = pair(space, settings)
+    supernet, reference = build_pair(space, settings)
     plain = PlainBilevel(reference, supernet.presence, settings, settings.lr)
+    frugal, _ = build_pair(space, settings, low_memory=True)
     return {
-        "step": ours(Computing()),
-        "step, low memory": ours(Computing(low_memory=True)),
-        "reference": lambda: plain.step(train, valid),
+        "step": partial(take_both_steps, Bilevel(supernet, settings, settings.lr)),
+        "step, low memory": partial(take_both_steps, Bilevel(frugal, settings, settings.lr)),
+        "reference": partial(plain.step, train, valid),
     }
 
 
 def mask(space: str) -> Turns:
-    settings, data = settings_of(space), images(256)
-    supernet, reference = pair(space, settings)
-    judge = Selection(supernet, settings, SelectionSettings(), data, data)
-    edge, cell_types = len(supernet.space.edges) // 2, supernet.space.cell_types
-
-    def ours() -> None:
-        for kind in cell_types:
-            perturbation(judge, [Candidate(kind, edge, each) for each in supernet.space.candidates(kind, edge)])
-
-    def theirs() -> None:
-        for kind in cell_types:
-            plain_masked(reference, supernet, kind, edge, data)
-
-    return {"mask": ours, "reference": theirs}
+    settings, data = choose_settings(space), draw_images(256)
+    supernet, reference = build_pair(space, settings)
+    judge = Selection(supernet, settings, ptnas.SelectionSettings(), data, data).judge
+    edge = len(supernet.space.edges) // 2
+    masks = [list_operations(supernet, cell_type, edge) for cell_type in supernet.space.cell_types]
+    return {
+        "mask": lambda: [ptnas.perturbation(judge, each) for each in masks],
+        "reference": lambda: [mask_plainly(reference, supernet, each, data) for each in masks],
+    }
 
 
-# The options of `select`: how many supernets, the side of the digits in pixels, C, and how many of the digits
-OF_SELECT = {"seeds": 3, "size": 32, "channels": 16, "limit": None}
+# The options of `select`: number of supernets, side of the digits in pixels, C, number of digits
+SELECT_OPTIONS = {"seeds": 3, "size": 32, "channels": 16, "limit": None}
 
 
-def selections(space: str, seeds: int, size: int, channels: int, limit: int | None) -> list[dict]:
-    """A whole selection on the digits, scaled to this size, by perturbation, with five epochs of tuning: by the
-    reference, by ours, and by ours with `tune` as "converge", each from the same supernets of 3 cells, one for every
-    seed."""
+def select(space: str, seeds: int, size: int, channels: int, limit: int | None) -> list[dict]:
+    """Measures whole selections on scaled digits by perturbation, with five epochs of tuning: by the reference, by
+    ours, and by ours with tune="converge". All start from the same supernets of 3 cells, one for each seed."""
     data = load_data({"dataset": "digits", "seed": 0, "image_size": size, "limit": limit}, torch.device("cpu"))
     settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=channels, epochs=40, alpha_lr=3e-3)
     seconds, accuracies = ({kind: [] for kind in ("reference", "fixed", "converge")} for _ in range(2))
     for seed in range(seeds):
         train, valid = data.halve(seed)
         torch.manual_seed(seed)
-        search = Search(settings.supernet(SPACES[space], CLASSES, data.channels), settings, train, valid)
-        while search.done < search.total:
-            search.step()
+        search = Search(settings.build_supernet(SPACES[space], CLASSES, data.channels), settings, train, valid)
+        take_steps(search)
         for kind in seconds:
             supernet = copy.deepcopy(search.supernet)
             started = time.perf_counter()
             if kind == "reference":
                 reference = Reference.like(supernet, settings.layers, settings.channels, CLASSES, data.channels)
-                plain_selection(supernet, reference, settings, train, valid)
-                accuracy = plain_accuracy(reference, supernet.presence, valid, 512)
+                select_plainly(supernet, reference, settings, train, valid)
+                accuracy, *_ = measure(reference, supernet.presence, valid, 512)
             else:
-                selection = Selection(supernet, settings, SelectionSettings(tune=kind, seed=seed), train, valid)
-                while selection.done < selection.total:
-                    accuracy = selection.step()["valid_accuracy"]
+                how = ptnas.SelectionSettings(tune=kind, seed=seed)
+                accuracy = take_steps(Selection(supernet, settings, how, train, valid))[-1]["valid_accuracy"]
             seconds[kind].append(time.perf_counter() - started)
             accuracies[kind].append(accuracy)
     rows = []
     for kind in ("fixed", "converge"):
-        of = kind, "reference"
-        rows.append(compared(f"select, {kind}", space, *(median(seconds[each]) for each in of)))
-        rows.append(compared(f"accuracy after select, {kind}", space, *(mean(accuracies[each]) for each in of), "%"))
+        pair = kind, "reference"
+        rows.append(compare(f"select, {kind}", space, *(median(seconds[each]) for each in pair)))
+        rows.append(compare(f"accuracy after select, {kind}", space, *(mean(accuracies[each]) for each in pair), "%"))
     return rows
 
 
-def plain_selection(
+def select_plainly(
     supernet: Supernet, reference: Reference, settings: SearchSettings, train: Data, valid: Data
 ) -> None:
     """Algorithms 1 and 2 with a pass over the validation images for every mask, and both halves evaluated after every
     epoch of tuning."""
     bilevel = PlainBilevel(reference, supernet.presence, settings, settings.lr / 10)
-    for kind, index in plain_rounds(supernet):
-        plain_decide(supernet, reference, kind, index, valid)
-        if kind == supernet.space.cell_types[-1]:
-            for epoch in range(SelectionSettings().tune_epochs):
-                for batch, other in zip(train.batches(64, epoch), valid.batches(64, epoch), strict=False):
-                    bilevel.step(batch, other)
-                for data in (train, valid):
-                    plain_accuracy(reference, supernet.presence, data)
-
-
-def plain_rounds(supernet: Supernet):
-    """(cell type, edge) in random order, then (cell type, node) as a negative number."""
-    space, shuffle = supernet.space, random.Random(0).shuffle
-    for indices in (list(range(len(space.edges))), [-node for node in space.nodes if len(space.into(node)) > 2]):
-        shuffle(indices)
-        for index in indices if space.topology or indices[0] >= 0 else ():
-            for cell_type in space.cell_types:
-                yield cell_type, index
-
-
-def plain_decide(supernet: Supernet, reference: Reference, cell_type: str, index: int, valid: Data) -> None:
-    space = supernet.space
-    if index >= 0:
-        accuracies = plain_masked(reference, supernet, cell_type, index, valid)
-        best = space.candidates(cell_type, index)[accuracies.index(min(accuracies))]
-        supernet.decide(cell_type, index, best)
-        return
-    without = {}
-    for edge in supernet.inputs(cell_type, -index):
-        with supernet.mask(cell_type, edge):
-            without[edge] = plain_accuracy(reference, supernet.presence, valid)
-    for edge in sorted(without, key=without.__getitem__)[2:]:
-        supernet.prune(cell_type, edge)
+    for phase, choices in ptnas.plan_rounds(supernet, seed=0):
+        for cell_type, index in choices:
+            if phase == "edge":
+                candidates = list_operations(supernet, cell_type, index)
+            else:
+                candidates = [Candidate(cell_type, edge, None) for edge in supernet.inputs(cell_type, index)]
+            ranked = sorted(zip(mask_plainly(reference, supernet, candidates, valid), candidates, strict=True))
+            if phase == "edge":
+                supernet.decide(*ranked[0][1])
+            else:
+                for _, (_, edge, _) in ranked[2:]:
+                    supernet.prune(cell_type, edge)
+        for epoch in range(ptnas.SelectionSettings().tune_epochs):
+            for batches in zip(train.batches(64, epoch), valid.batches(64, epoch), strict=False):
+                bilevel.step(*batches)
+            for data in (train, valid):
+                measure(reference, supernet.presence, data)
 
 
 def retrain(space: str) -> Turns:
-    data = images(64)
-    settings = RetrainSettings(layers=8, channels=16, auxiliary=0.0, drop_path=0.0)
     if space == "nb201":
-        found, layers = Arch(("nor_conv_3x3",) * 6), 1
+        architecture, layers = Arch(("nor_conv_3x3",) * 6), 1
     else:
-        found, layers = PUBLISHED["DARTS_PT_S2_1" if space == "s2" else "DARTS_V2"], 8
-    network = Network(found, layers, 16, CLASSES)
-    supernet, reference = pair(space, SearchSettings(layers=layers))
-    for cell_type, cell in found.cells.items():
+        architecture, layers = PUBLISHED["DARTS_PT_S2_1" if space == "s2" else "DARTS_V2"], 8
+    supernet, reference = build_pair(space, SearchSettings(layers=layers))
+    for cell_type, cell in architecture.cells.items():
+        names = {(source, node): name for name, source, node in cell.operations}
         for edge, ends in enumerate(supernet.space.edges):
-            names = [name for name, *place in cell.operations if tuple(place) == ends]
-            if names:
-                supernet.decide(cell_type, edge, supernet.space.operations[cell_type][edge].index(names[0]))
+            if ends in names:
+                supernet.decide(cell_type, edge, supernet.space.operations[cell_type][edge].index(names[ends]))
             else:
                 supernet.prune(cell_type, edge)
-    task = Retraining(network, settings, data, data)
-    plain = PlainBilevel(reference, supernet.presence, SearchSettings(), 0.025)
-    plain.alpha_optimizer = plain.w_optimizer
-
-    def theirs() -> None:
-        batch, labels = data.images, data.labels
-        reference.zero_grad()
-        F.cross_entropy(reference(batch, supernet.presence), labels).backward()
-        nn.utils.clip_grad_norm_(plain.w, settings.clip)
-        plain.w_optimizer.step()
-
-    return {"retrain": lambda: task._epoch(0.0), "reference": theirs}
+    plain, batch = PlainBilevel(reference, supernet.presence, SearchSettings(), 0.025), draw_images(64)
+    settings = RetrainSettings(layers=layers, channels=16, auxiliary=0.0, drop_path=0.0)
+    task = Retraining(ptnas.Network(architecture, layers, 16, CLASSES), settings, batch, batch)
+    return {
+        "retrain": lambda: task.train_epoch(0, 0.0),
+        "reference": lambda: plain.descend((batch.images, batch.labels), plain.w_optimizer),
+    }
 
 
 def data(space: str) -> Turns:
-    """1,024 images of 32x32 pixels, cropped, flipped, normalised, in batches of 64."""
+    """Crops, flips and normalises 1,024 images of 32x32 pixels in batches of 64."""
     pixels = torch.randint(0, 256, (1024, 3, 32, 32), dtype=torch.uint8)
     mean, deviation = torch.full((3, 1, 1), 120.0), torch.full((3, 1, 1), 60.0)
     split = Images(pixels, torch.zeros(1024, dtype=torch.long), torch.arange(1024), mean, deviation, 4, flip=True)
@@ -297,8 +245,8 @@ def data(space: str) -> Turns:
 TIMED = {"step": step, "mask": mask, "retrain": retrain, "data": data}
 
 
-def timed(name: str, space: str, repeats: int) -> list[dict]:
-    """Median seconds, in turns, after a turn that does not count."""
+def time_turns(name: str, space: str, repeats: int) -> list[dict]:
+    """Measures median seconds, in turns, after a turn that does not count."""
     turns = TIMED[name](space)
     seconds: dict[str, list[float]] = {each: [] for each in turns}
     for repeat in range(repeats + 1):
@@ -308,54 +256,36 @@ def timed(name: str, space: str, repeats: int) -> list[dict]:
             if repeat:
                 seconds[each].append(time.perf_counter() - started)
     theirs = median(seconds.pop("reference"))
-    return [compared(each, space, median(own), theirs) for each, own in seconds.items()]
+    return [compare(each, space, median(own), theirs) for each, own in seconds.items()]
 
 
-class Counter(TorchDispatchMode):
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
-def dispatched(space: str) -> list[dict]:
-    supernet, reference = pair(space, settings_of(space))
-    batch, counts = torch.randn(2, 3, 32, 32), []
-    for function in (lambda: supernet(batch), lambda: reference(batch, supernet.presence)):
-        with Counter() as counter:
-            function()
-        counts.append(counter.count)
-    return [compared("dispatch", space, *counts, unit="")]
-
-
-def peak(space: str, which: str, threads: int) -> float:
-    """MiB above what was there before the step; of a process that has done nothing else."""
+def measure_peak(space: str, which: str, threads: int) -> float:
+    """Returns the MiB of a first step above what was there before it. Run it in a process that did nothing else."""
     torch.set_num_threads(threads)
     runs.keep_memory()
     function = step(space)[which]
-    before = peak_so_far()
+    before = read_peak()
     function()
-    return peak_so_far() - before
+    return read_peak() - before
 
 
-def peak_so_far() -> float:
-    """MiB that this process has held at once (Linux); what `resource` says includes the process that started it."""
+def read_peak() -> float:
+    """Returns the MiB that this process has held at once (Linux). `resource` counts the process that started it too."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024
 
 
-def peaks(space: str, threads: int) -> list[dict]:
+def memory(space: str, threads: int) -> list[dict]:
     found = {}
     for which in ("reference", "step", "step, low memory"):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
-            found[which] = executor.submit(peak, space, which, threads).result()
+            found[which] = executor.submit(measure_peak, space, which, threads).result()
     theirs = found.pop("reference")
-    return [compared(f"memory of a {which}", space, ours, theirs, "MiB") for which, ours in found.items()]
+    return [compare(f"memory of a {which}", space, ours, theirs, "MiB") for which, ours in found.items()]
 
 
-def compared(what: str, space: str, ours: float, theirs: float, unit: str = "s") -> dict:
-    """A row of the table, printed."""
+def compare(what: str, space: str, ours: float, theirs: float, unit: str = "s") -> dict:
+    """Prints a row of the table, and returns it."""
     ratio = theirs / ours if unit == "s" else ours / theirs
     print(f"| {what} | {space} | {ours:.4g} {unit} | {theirs:.4g} {unit} | {ratio:.2f} |", flush=True)
     return {"what": what, "space": space, "ours": ours, "reference": theirs, "ratio": ratio, "unit": unit}
@@ -363,12 +293,12 @@ def compared(what: str, space: str, ours: float, theirs: float, unit: str = "s")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    every = (*TIMED, "select", "memory", "dispatch")
+    every = (*TIMED, "select", "memory")
     parser.add_argument("what", nargs="*", metavar="WHAT", help=", ".join(every))
     parser.add_argument("--space", nargs="+", choices=("s2", "darts", "nb201"), default=["s2", "darts", "nb201"])
     parser.add_argument("--repeats", type=int, default=5)
-    for name, default in OF_SELECT.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"of select, {default or 'all images'}")
+    for name, default in SELECT_OPTIONS.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"of select, by default {default or 'all'}")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save", type=Path, metavar="JSON")
     args = parser.parse_args()
@@ -380,14 +310,11 @@ def main() -> None:
     for name in args.what or every:
         for space in args.space if name != "data" else ["-"]:
             if name in TIMED:
-                rows += timed(name, space, args.repeats)
+                rows += time_turns(name, space, args.repeats)
+            elif name == "select":
+                rows += select(space, **{option: getattr(args, option) for option in SELECT_OPTIONS})
             else:
-                measure = {
-                    "select": partial(selections, **{name: getattr(args, name) for name in OF_SELECT}),
-                    "memory": partial(peaks, threads=args.threads),
-                    "dispatch": dispatched,
-                }[name]
-                rows += measure(space)
+                rows += memory(space, args.threads)
     if args.save:
         args.save.write_text(json.dumps(rows, indent=1) + "\n")
 
