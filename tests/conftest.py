@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy
@@ -10,7 +11,7 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
-from genotypes import SPACES
+from genotypes import SPACES, Arch
 from ptnas import Supernet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,3 +92,38 @@ def write_image_folder(root, size=8, count=6, classes=("apple", "pear"), mode="R
 @pytest.fixture
 def image_folder(tmp_path):
     return write_image_folder(tmp_path / "images")
+
+
+SMALL = ("--channels", "2", "--limit", "64", "--threads", "1")  # a run as brief as can be
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Runs the three commands on S2 and returns the folder with their results. Tests must not change it."""
+    train_search, select, retrain = (load_script(name).main for name in ("train_search", "select", "retrain"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("finished"))
+        assert train_search(["--space", "s2", "--epochs", "2", "--keep-every", "1", *SMALL]) == 0
+        assert select(["--ckpt", "supernet.pt", "--tune-epochs", "1", "--threads", "1"]) == 0
+        assert retrain(["--arch", "genotype.json", "--layers", "3", "--epochs", "2", *SMALL]) == 0
+        return Path.cwd()
+
+
+@pytest.fixture
+def folder(finished, tmp_path, monkeypatch):
+    """Makes a copy of that folder the current one."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def benchmark(tmp_path_factory):
+    """Writes a table of all NAS-Bench-201 architectures, with accuracies made up from their operations."""
+    rows = ["arch,cifar10,cifar100,imagenet16-120"]
+    for operations in itertools.product(*SPACES["nb201"].operations["cell"]):
+        convolutions, nothing = operations.count("nor_conv_3x3"), operations.count("none")
+        rows.append(f"{Arch(operations)},{80 + 2 * convolutions - nothing},{60 + convolutions},{30 + convolutions / 2}")
+    path = tmp_path_factory.mktemp("benchmark") / "nb201.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
