@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
+import signal
 import subprocess
 import sys
 
@@ -16,7 +15,8 @@ from torch.nn import functional as F
 
 from genotypes import PUBLISHED
 from ptnas import Bilevel, Candidate, Judge, Network, Retraining, RetrainSettings, SearchSettings, SelectionSettings
-from tests.conftest import ROOT, Batches, load_script, make_images, make_supernet
+from tests import faults
+from tests.conftest import ROOT, SMALL, Batches, make_images, make_supernet
 
 PROCESSES = 2
 TRAIN, VALID = make_images(12, seed=1), make_images(22, seed=2)
@@ -119,86 +119,48 @@ def test_retraining_averages_gradients_and_running_statistics(both):
         torch.testing.assert_close(first[name], value.detach().to(first[name].dtype))
 
 
-# ------------------------------------------------------------------------------------------------------- the commands
+# ---- The commands
 
 
-def torchrun(folder, *command, processes=PROCESSES):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    script = [str(ROOT / command[0]), *command[1:]]
-    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", *script]
-    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+def run_together(folder, script, *arguments):
+    """Runs a command in two processes, as torchrun does: when one fails, the other is ended. Returns what they have
+    printed in this folder, and their exit statuses."""
+    processes = faults.start(["torchrun", script, *arguments], folder)
+    statuses = [faults.wait(processes[0])]
+    statuses += faults.end(processes[1:], signal.SIGTERM) if statuses[0] else [faults.wait(processes[1])]
+    return (folder / "stdout").read_text().splitlines(), (folder / "stderr").read_text(), statuses
 
 
 def test_the_three_commands_run_in_two_processes_and_one_of_them_speaks_and_writes(tmp_path):
-    size = ("--layers", "3", "--channels", "4", "--limit", "200")
-    ended = torchrun(tmp_path, "train_search.py", "--space", "s4", "--epochs", "2", "--noise", "gaussian", *size)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("validation accuracy") == 1
-    before = torch.load(tmp_path / "supernet.pt", weights_only=True)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "supernet.jsonl",
-        "supernet.pt",
-        "supernet.pt.before",
-        "supernet.png",
-    }
-    assert len((tmp_path / "supernet.jsonl").read_text().splitlines()) == 2
-
-    ended = torchrun(tmp_path, "select.py", "--ckpt", "supernet.pt", "--tune-epochs", "1", "--tune", "converge")
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("genotype genotype.json") == 1
-    assert len(json.loads((tmp_path / "genotype.json").read_text())["genotype"]["normal"]) == 8
-
-    plan = ("--arch", "genotype.json", "--epochs", "2", *size)
-    ended = torchrun(tmp_path, "retrain.py", *plan)
-    assert ended.returncode == 0, ended.stderr
-    ended = torchrun(tmp_path, "retrain.py", *plan, "--resume")
-    assert ended.stdout.count("nothing is left to do") == 1
-    assert torch.load(tmp_path / "supernet.pt", weights_only=True)["records"] == before["records"]
-
-
-def test_a_search_that_was_stopped_goes_on_in_two_processes_to_the_same_bits(tmp_path):
-    plan = ("train_search.py", "--space", "s2", "--layers", "3", "--channels", "2", "--limit", "100", "--epochs", "2")
-    assert torchrun(tmp_path, *plan, "--keep-every", "1").returncode == 0
-    whole = torch.load(tmp_path / "supernet.pt", weights_only=True)
-    (tmp_path / "supernet.epoch001.pt").replace(tmp_path / "supernet.pt")
-    ended = torchrun(tmp_path, *plan, "--resume")
-    assert ended.returncode == 0, ended.stderr
-    again = torch.load(tmp_path / "supernet.pt", weights_only=True)
-    assert again["computing"]["processes"] == PROCESSES
-    before, after = (each["state"]["bilevel"]["supernet"] for each in (whole, again))
-    assert all(torch.equal(before[name], after[name]) for name in before if torch.is_tensor(before[name]))
-    assert [{**each, "seconds": 0} for each in whole["records"]] == [
-        {**each, "seconds": 0} for each in again["records"]
-    ]
+    search = ("train_search", "--space", "nb201", "--epochs", "1", "--noise", "gaussian", *SMALL)
+    select = ("select", "--ckpt", "supernet.pt", "--tune-epochs", "1", "--tune", "converge", "--threads", "1")
+    retrain = ("retrain", "--arch", "genotype.json", "--epochs", "1", *SMALL)
+    for line, save in ((search, "supernet.pt"), (select, "genotype.json"), (retrain, "network.pt")):
+        out, err, statuses = run_together(tmp_path, *line)
+        assert statuses == [0, 0], err
+        assert out[-1].split()[1] == f"{save}:"
+        *_, finished, result = run_together(tmp_path, *line, "--resume")[0]
+        assert finished.endswith("nothing is left to do")
+        assert result == out[-1]
+    assert len(out) == 3 * 4 + 2 * 2, "one of two speaks: three opening lines and the result"
+    assert torch.load(tmp_path / "network.pt", weights_only=True)["computing"]["processes"] == 2
 
 
 @pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        (["train_search.py", "--space", "s2", "--save", "nowhere/supernet.pt"], "cannot write nowhere/supernet.pt"),
-        (["train_search.py", "--space", "s2", "--resume"], "supernet.pt is damaged"),
-        (["train_search.py", "--space", "s2", "--dataset", "nothing"], "no data set 'nothing'"),
-    ],
+    ("arguments", "message"),
+    [(["--save", "nowhere/supernet.pt"], "cannot write nowhere/supernet.pt"), (["--resume"], "supernet.pt is damaged")],
 )
-def test_an_error_ends_all_processes_and_is_told_once(tmp_path, command, message):
+def test_an_error_is_told_once(tmp_path, arguments, message):
     (tmp_path / "supernet.pt").write_text("damaged")
-    ended = torchrun(tmp_path, *command)
-    assert ended.returncode != 0
-    assert ended.stderr.count(f"{command[0]}: error: ") == 1, ended.stderr
-    assert message in ended.stderr
-    assert not set(ended.stderr.split()) & {"UserError", "RuntimeError:", "runs.UserError:"}
+    _, err, statuses = run_together(tmp_path, "train_search", "--space", "s2", "--device", "cpu", *arguments)
+    assert statuses[0] == 2
+    assert len(err.splitlines()) == 1
+    assert message in err
 
 
-def test_what_starts_commands_of_its_own_does_not_do_so_several_times(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "0")
-    assert load_script("analyze").main(["fig3"]) == 2
-    assert "this starts commands of its own" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
-def test_only_the_first_process_prints_and_writes_what_needs_no_meeting(tmp_path):
-    ended = torchrun(tmp_path, "analyze.py", "cells", "DARTS_V2")
+def test_torchrun_runs_a_command(folder):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    line = [str(ROOT / "select.py"), "--ckpt", "supernet.pt", "--criterion", "magnitude", "--tune-epochs", "0"]
+    ended = subprocess.run([*torchrun, *line, "--save", "other.json"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("written to") == 1
+    assert ended.stdout.count("genotype other.json: ") == 1
