@@ -313,7 +313,8 @@ class SearchCell(nn.Module):
             for node in self.space.nodes:
                 edges = [(edge, states[self.space.edges[edge][0]]) for edge in self.space.into(node)]
                 total = add(self.edges[edge](x, weights[edge], presence[edge]) for edge, x in edges)
-                states.append(Zero(self.edges[edges[0][0]].stride)(states[0]) if total is None else total)
+                edge, x = edges[0]
+                states.append(Zero(self.edges[edge].stride)(x) if total is None else total)
         finally:  # a recomputation ends with an exception
             for shared in self.shared:
                 shared.forget()

@@ -13,7 +13,18 @@ from torch.nn import functional as F
 
 import ptnas
 from genotypes import SPACES, Space
-from ptnas import Bilevel, Judge, Measurement, Search, SearchSettings, Selection, SelectionSettings, Sgas, score_edges
+from ptnas import (
+    Bilevel,
+    Judge,
+    Measurement,
+    Search,
+    SearchSettings,
+    Selection,
+    SelectionSettings,
+    Sgas,
+    decide_edge,
+    score_edges,
+)
 from tests.conftest import Batches, make_images, make_supernet
 from tests.test_steps import take_steps
 
@@ -193,4 +204,4 @@ def test_sgas_by_perturbation_decides_as_a_selection_would(monkeypatch):
     for made in decisions:
         edge = twin.space.edges.index(tuple(made["edge"]))
         assert made.pop("sgas") == score_edges(twin, made["cell"])[edge].measured
-        assert judge.decide_edge(made["cell"], edge) == made
+        assert decide_edge(judge, made["cell"], edge) == made
