@@ -146,6 +146,14 @@ def test_the_step_of_alpha_comes_before_that_of_w_and_each_moves_its_own():
     assert calls[2:] == 3 * calls[:2], "a shorter validation half begins again"
 
 
+def test_every_batch_of_training_has_noise_of_its_own():
+    supernet, seen, data = make_supernet("s4"), [], Batches(*make_images(12))
+    supernet.noises[0].register_forward_hook(lambda noise, *_: seen.append(noise.batch))
+    for epoch in (0, 1):
+        Bilevel(supernet, SearchSettings(batch_size=6), lr=0.1).train_epoch(data, data, epoch)
+    assert seen == [0, 0, 1, 1, 2, 2, 3, 3], "the steps of α and w on a batch share theirs"
+
+
 @pytest.mark.parametrize("space", sorted(SPACES))
 def test_in_single_precision_too_a_step_is_that_of_plain_sgd(space):
     """The fused optimiser is wrong, and does not say so, where w and its gradient differ in their memory layout."""
@@ -194,11 +202,13 @@ def test_fixed_alpha_stays_zero_exactly_and_the_weights_uniform_through_a_search
 
 def test_a_search_learns_and_its_record_tells():
     data, supernet = Batches(*make_images(48, dtype=torch.float)), make_supernet(spread=1e-3).float()
-    records = take_steps(Search(supernet, SearchSettings(epochs=6, batch_size=16, lr=0.1), data, data))
+    search = Search(supernet, SearchSettings(epochs=6, batch_size=16, lr=0.1), data, data)
+    records = take_steps(search)
     assert records[-1]["valid_accuracy"] > 90
     assert records[-1]["valid_loss"] < records[0]["valid_loss"]
     rates = [0.001 + 0.099 * (1 + math.cos(math.pi * epoch / 6)) / 2 for epoch in range(6)]
     assert [record["lr"] for record in records] == pytest.approx(rates)
+    assert search.bilevel.w_optimizer.param_groups[0]["lr"] == records[-1]["lr"]
     assert all(sum(row) == pytest.approx(1) for row in records[-1]["weights"]["normal"])
     assert records[-1]["valid_accuracy"] == ptnas.evaluate(supernet, data, 512)[0].accuracy
 

@@ -98,7 +98,7 @@ def test_a_node_without_inputs_is_zero(space):
 @pytest.mark.parametrize("space", ["s1", "s4", "nb201"])
 def test_evaluate_measures_under_each_mask_what_the_reference_measures(space):
     """`noise` draws the same numbers under every mask, and new ones for each batch and in the second pass."""
-    supernet, data = make_supernet(space, classes=7), Batches(*make_images(23, classes=7))
+    supernet, data = make_supernet(space, classes=7), Batches(*make_images(11, classes=7))
     supernet.decide(supernet.space.cell_types[-1], 4, 1)
     reference = Reference.like(supernet, 3, 4, 7, 1)
     masks = [None, *list_candidates(supernet)[::7], Candidate(supernet.space.cell_types[0], 2, None)]
@@ -170,14 +170,15 @@ def test_the_state_of_a_supernet_includes_its_presence():
 # ---- what is computed, and what is kept
 
 
-def test_absent_operations_are_not_computed():
-    supernet, computed, (images, _) = make_supernet("s2"), [], make_images()
-    supernet.skeleton.cells[0].edges[3].operations[1][1].register_forward_hook(lambda *_: computed.append(True))
-    with supernet.mask("normal", 3, 1):
+def test_absent_operations_and_none_are_not_computed():
+    supernet, computed, (images, _) = make_supernet("s3"), [], make_images()
+    for index, operation in enumerate(supernet.skeleton.cells[0].edges[3].operations):
+        operation.register_forward_hook(lambda *_, index=index: computed.append(index))
+    with supernet.mask("normal", 3, 2):
         supernet(images)
-    assert not computed
+    assert computed == [1]
     supernet(images)
-    assert computed
+    assert computed == [1, 1, 2]
 
 
 def find_starts(supernet):
