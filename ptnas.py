@@ -228,8 +228,8 @@ class MixedOp(nn.Module):
         self.names, self.stride, self.operations = tuple(names), stride, nn.ModuleList()
         for name in names:
             operation = build_operation(name, channels, stride, supernet_norm)
-            if "pool" in name and norm_pooling:  # pooling has no norm of its own; DARTS adds one in the supernet
-                operation = nn.Sequential(operation, supernet_norm(channels))
+            if "pool" in name:  # pooling has no norm of its own; DARTS adds one in the supernet
+                operation = nn.Sequential(operation, supernet_norm(channels) if norm_pooling else nn.Identity())
             self.operations.append(share_start(operation, shared))
 
     def forward(self, x: Tensor, weights: Tensor, presence: Presence) -> Tensor | None:
@@ -576,7 +576,10 @@ class Bilevel:
     def __init__(self, supernet: Supernet, settings: SearchSettings, lr: float, noise_scale: float = 0.0):
         """lr: learning rate of w; noise_scale: that of SDARTS-RS. Both may change from epoch to epoch."""
         self.supernet, self.settings, self.lr, self.noise_scale = supernet, settings, lr, noise_scale
-        self.batch_size, self.number = settings.batch_size, 0  # number: that of the batch
+        self.batch_size, self.number = (
+            settings.batch_size,
+            0,
+        )  # number: batches so far, which number the draws of `noise`
         self.w, self.alpha = supernet.weight_parameters(), supernet.alpha_parameters()
         self.w_optimizer = torch.optim.SGD(self.w, lr, settings.momentum, 0, settings.weight_decay, fused=True)
         decay = settings.alpha_weight_decay
@@ -588,12 +591,11 @@ class Bilevel:
         self.w_optimizer.param_groups[0]["lr"] = self.lr
         learns_alpha = not supernet.fixed_alpha and any(map(supernet.undecided, supernet.space.cell_types))
         valid_batches = itertools.chain.from_iterable(valid.batches(self.batch_size, epoch) for _ in itertools.count())
-        first = epoch * train.count(self.batch_size)
-        for number, batch in enumerate(train.batches(self.batch_size, epoch), first):
-            self.number = number
+        for batch in train.batches(self.batch_size, epoch):
             if learns_alpha:
                 self.step_alpha(batch, next(valid_batches))
             meter.add(self.step_w(batch), batch[1])
+            self.number += 1
         return meter.read()
 
     def step_alpha(self, train: Batch, valid: Batch) -> None:
@@ -665,13 +667,14 @@ class Bilevel:
 
     def state_dict(self) -> dict[str, Any]:
         parts = {"supernet": self.supernet, "w": self.w_optimizer, "alpha": self.alpha_optimizer}
-        return {name: part.state_dict() for name, part in parts.items()}
+        return {name: part.state_dict() for name, part in parts.items()} | {"number": self.number}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises an error of some kind if the state does not fit."""
         self.supernet.load_state_dict(state["supernet"])
         self.w_optimizer.load_state_dict(state["w"])
         self.alpha_optimizer.load_state_dict(state["alpha"])
+        self.number = int(state["number"])
 
 
 @contextmanager
@@ -1102,8 +1105,7 @@ class Sgas(Search):
         how = SelectionSettings(criterion=settings.sgas, metric=settings.sgas_metric)
         self.judge = Judge(supernet, settings, how, train, valid, trained=0)
         rounds = sum(map(supernet.space.keeps, supernet.space.nodes))
-        shares = [(1 + 4 * number / rounds) / 5 for number in range(rounds)]  # of the epochs, before each round
-        self.schedule = [max(int(settings.epochs * share + 1e-9), 1) for share in shares]
+        self.schedule = [max(settings.epochs * (rounds + 4 * n) // (5 * rounds), 1) for n in range(rounds)]
 
     def count_rounds(self, epochs: int) -> int:
         """Returns the number of rounds that are due after so many epochs."""
@@ -1158,9 +1160,8 @@ def score_edges(supernet: Supernet, cell_type: str) -> list[Score]:
     scaled = []
     for values in (importances, certainties):
         least, spread = min(values), max(values) - min(values)
-        scaled.append(
-            [(value - least) / spread if spread > 1e-9 else 1.0 for value in values]
-        )  # equal but for rounding
+        # Rounding can tell equal values apart.
+        scaled.append([(value - least) / spread if spread > 1e-9 else 1.0 for value in values])
     return [
         Score((i * c,), {"score": i * c, "importance": importance, "certainty": certainty})
         for i, c, importance, certainty in zip(*scaled, importances, certainties, strict=True)

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import plots
 import runs
-from data import load_data
+from data import ImageData, load_data
 from ptnas import Network, Retraining, RetrainSettings
 
 # Classes, channels and size of the images: what --summary needs to know of a data set
@@ -50,20 +50,22 @@ def run(argv: Sequence[str] | None) -> None:
     genotype, origin = runs.load_architecture(args.arch)
     dataset, space = args.dataset or origin.get("dataset", "digits"), origin.get("space")
     same = dataset == origin.get("dataset")
-    preset, standard = runs.get_preset("retrain", args.preset or (origin["preset"] if same else None), dataset, space)
+    preset, standard = runs.get_preset(
+        "retrain", args.preset or (origin.get("preset") if same else None), dataset, space
+    )
     if same:
-        standard = {"image_size": origin["image_size"]} | standard
+        standard = {"image_size": origin.get("image_size")} | standard
     flags = ("layers", "channels", "epochs", "batch_size", "lr", "amp", "limit", "image_size")
     values = runs.override(standard, args, *flags)
     how = RetrainSettings.of(values)
     if space == "nb201" and dataset == "imagenet":
         raise runs.UserError("a network of NAS-Bench-201 has no ImageNet form; imagenet16-120 is made for it")
-    if args.summary:
-        summarise(genotype, how, dataset, values.get("image_size"))
-        return
     folder = args.data or (origin.get("data") if same else None)
     reads = {"dataset": dataset, "data": folder, "preset": preset, "seed": args.seed}
     settings = {"genotype": str(genotype), **asdict(runs.RunSettings.of(values | reads)), **asdict(how)}
+    if args.summary:
+        summarise(genotype, how, dataset, values.get("image_size"))
+        return
     device = runs.set_up(args)
     with runs.Run(args.save, "network", settings, args.resume) as result:
         if not result.finished:
@@ -79,7 +81,7 @@ def run(argv: Sequence[str] | None) -> None:
 
 
 def train(
-    result: runs.Run, genotype: runs.Architecture, origin: dict, how: RetrainSettings, data: object,
+    result: runs.Run, genotype: runs.Architecture, origin: dict, how: RetrainSettings, data: ImageData,
     device: torch.device,
 ) -> None:  # fmt: skip
     """Takes the epochs that are left. origin: what genotype.json says of the search and the selection."""

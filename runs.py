@@ -13,7 +13,9 @@ import argparse
 import contextlib
 import csv
 import ctypes
+import glob
 import hashlib
+import io
 import itertools
 import json
 import math
@@ -27,7 +29,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Protocol
@@ -55,7 +57,7 @@ class UserError(Exception):
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM."""
+    """SIGINT or SIGTERM, whose number it holds."""
 
 
 # ==== Presets =======================================================================================================
@@ -219,7 +221,7 @@ def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: 
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with raise_on_sigterm(), act_together():
+        with raise_on_signals(), act_together():
             run(argv)
     except (UserError, SettingError, OSError) as error:
         # A loader process wraps the message in its traceback. The message is the last line.
@@ -230,12 +232,14 @@ def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: 
         if several() and (isinstance(error, dist.DistError) or "gloo" in reason):
             complain(script, f"another process was lost; start as many with --resume ({reason[-120:]})")
         elif isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in reason:
-            complain(script, f"{reason} (smaller: --batch-size, --channels, --image-size; --low-memory)")
+            complain(
+                script, f"{reason} (these need less: --low-memory, a smaller --batch-size, --channels or --image-size)"
+            )
         else:
             raise
         return 2
     except KeyboardInterrupt as stop:
-        number = signal.SIGTERM if isinstance(stop, Stopped) else signal.SIGINT
+        number = stop.args[0] if isinstance(stop, Stopped) else signal.SIGINT
         arguments = ["python", script, *map(str, sys.argv[1:] if argv is None else argv)]
         if getattr(stop, "resumable", False) and "--resume" not in arguments:
             arguments.append("--resume")
@@ -252,20 +256,22 @@ def complain(script: str, message: str) -> None:
 
 
 @contextlib.contextmanager
-def raise_on_sigterm() -> Iterator[None]:
-    """Turns SIGTERM into `Stopped`, as Python turns SIGINT into KeyboardInterrupt."""
+def raise_on_signals() -> Iterator[None]:
+    """Turns SIGINT and SIGTERM into `Stopped`. Later ones are ignored, so that none disturbs the end of the run."""
 
-    def stop(*_: Any) -> None:
-        raise Stopped
+    def stop(number: int, _: Any) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(signal.Signals(number))
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
+    main = threading.current_thread() is threading.main_thread()
+    heard = [each for each in (signal.SIGINT, signal.SIGTERM) if main and signal.getsignal(each) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def note(text: str) -> None:
@@ -469,6 +475,8 @@ def lock(save: Path) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise UserError(f"another run is writing to {save}") from None
+        except OSError:
+            note(f"note: this file system has no locks; start no other run that writes to {save}")
         try:
             yield
         finally:
@@ -500,9 +508,12 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     foreign, of another kind or of another version."""
     with blame(path, "is damaged or no checkpoint"):
         with zipfile.ZipFile(path) as file:
-            if file.testzip():
+            # PyTorch reads an entry that is marked as a folder as numbers that nobody wrote.
+            if file.testzip() or any(entry.external_attr & 0x10 for entry in file.infolist()):
                 raise ValueError("its checksums are wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise TypeError(f"it holds a {type(content).__name__}")
         if content["schema"] != CHECKPOINT_SCHEMA:
             raise UserError(f"{path} is of another version: its schema is {content['schema']}, not {CHECKPOINT_SCHEMA}")
         if content["kind"] != kind:
@@ -510,7 +521,7 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
         settings, state, records = content["settings"], content["state"], content["records"]
         if not (isinstance(settings, dict) and isinstance(state, dict) and isinstance(content["finished"], bool)):
             raise TypeError("a part has the wrong type")
-        if not all(isinstance(record, dict) and record["seconds"] >= 0 for record in records):
+        if not all(isinstance(record, dict) and isinstance(record["seconds"], float) for record in records):
             raise TypeError("a record has no time")
     return content
 
@@ -520,11 +531,13 @@ def load_search(path: Path) -> dict[str, Any]:
     checkpoint = load_checkpoint(path, "supernet")
     with blame(path, "is no checkpoint of a search"):
         records, epochs = checkpoint["records"], checkpoint["settings"]["epochs"]
-        RunSettings.of(checkpoint["settings"])
+        reads = RunSettings.of(checkpoint["settings"])
+        replace(reads, image_size=checkpoint["image_size"])  # checks the image size too
+        checkpoint["settings"] |= asdict(reads)
         if checkpoint["settings"]["space"] not in SPACES:
             raise ValueError(f"no space {checkpoint['settings']['space']!r}")
         if not records:
-            raise UserError(f"{path} is from the first epoch of its search, which is not over")
+            raise UserError(f"{path}: no epoch of this search is finished")
         if not all(records[-1][name] >= 0 for name in ("epoch", "valid_accuracy")):
             raise ValueError("the last record is wrong")
     if not checkpoint["finished"]:
@@ -555,13 +568,6 @@ def move_aside(*paths: Path) -> None:
 def name_snapshot(checkpoint: Path, epoch: int) -> Path:
     """Returns the name under which --keep-every keeps the state after this epoch."""
     return checkpoint.with_stem(f"{checkpoint.stem}.epoch{epoch:03d}")
-
-
-def find_snapshots(checkpoint: Path) -> dict[int, Path]:
-    """Returns the states that were kept beside this checkpoint, by epoch."""
-    name = re.compile(re.escape(checkpoint.stem) + r"\.epoch(\d{3,})\.pt")
-    found = ((name.fullmatch(path.name), path) for path in checkpoint.parent.iterdir())
-    return dict(sorted((int(match.group(1)), path) for match, path in found if match))
 
 
 # ==== The run =======================================================================================================
@@ -599,6 +605,7 @@ class Run:
         self.records: list[Record] = []
         self.earlier: dict[str, Any] | None = None  # the checkpoint of a run that is resumed
         self.finished = False
+        self.begun = False  # True once the checkpoint is this run's
         self.held = contextlib.ExitStack()
 
     def __enter__(self) -> Run:
@@ -620,7 +627,7 @@ class Run:
     def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
         self.held.close()
         if isinstance(error, KeyboardInterrupt):
-            error.resumable = True
+            error.resumable = self.begun
 
     def _check_writable(self) -> None:
         suffix = ".json" if self.kind in ("selection", "analysis") else ".pt"
@@ -641,7 +648,7 @@ class Run:
     def _compare_settings(self) -> None:
         before = self.earlier["settings"]
         for name in {**before, **self.settings}:
-            if before.get(name) != self.settings.get(name):
+            if str(before.get(name)) != str(self.settings.get(name)):
                 change = f"was begun with {name} {before.get(name)}, and now it is {self.settings.get(name)}"
                 raise UserError(f"--resume: {self.checkpoint} {change}")
 
@@ -660,8 +667,7 @@ class Run:
         if self.earlier:
             self._load_task(task, extra)
         else:
-            snapshots = find_snapshots(self.checkpoint).values() if self.kind == "supernet" else ()
-            move_aside(*name_files(self.save), *snapshots)
+            move_aside(*name_files(self.save), *self.checkpoint.parent.glob(f"{glob.escape(self.save.stem)}.epoch*.pt"))
             self._save(task, extra)  # first of all, so that a killed run leaves nothing of another run
         write(self.log, lambda file: file.writelines(json.dumps(record) + "\n" for record in self.records), "w")
         drawn, done = -math.inf, len(self.records)
@@ -686,10 +692,12 @@ class Run:
             if self.earlier.get(name) != extra.get(name):
                 raise UserError(f"--resume: {self.checkpoint} was begun on other images: their {name} have changed")
         if self.earlier.get("computing") != extra.get("computing"):
-            note(f"note: {self.checkpoint} was computed elsewhere before: {self.earlier.get('computing')}")
+            before = ", ".join(f"{name} {value}" for name, value in (self.earlier.get("computing") or {}).items())
+            note(f"note: {self.checkpoint} was computed in another way before: {before}")
         if len(self.records) > task.total:
             raise UserError(f"{self.checkpoint} does not fit: it has {len(self.records)} records")
         load_state(task, self.earlier["state"], self.checkpoint)
+        self.begun = True
 
     def _take_step(self, task: Task, unit: str) -> None:
         number, began = len(self.records), time.monotonic()
@@ -699,8 +707,9 @@ class Run:
         try:
             record = task.step(self.records)
         except FloatingPointError as error:
-            kept = f"{self.checkpoint} has the state before it; try a smaller --lr"
-            raise UserError(f"{error} in {unit} {number + 1}; {kept}") from None
+            advice = "search again with a smaller --lr" if self.kind == "selection" else "try a smaller --lr"
+            kept = f"{self.checkpoint} has the state before it"
+            raise UserError(f"{error} in {unit} {number + 1}; {kept}; {advice}") from None
         self.records.append(record | {"seconds": round(time.monotonic() - began, 3)})
         if speaks():
             with blame(self.log, "cannot be written"), self.log.open("a") as log:
@@ -710,7 +719,10 @@ class Run:
         if speaks():
             content = {"schema": CHECKPOINT_SCHEMA, "kind": self.kind, "settings": self.settings}
             content |= {"finished": self.finished, "records": self.records, "state": task.state_dict(), **extra}
-            write(path or self.checkpoint, lambda file: torch.save(content, file))
+            buffer = io.BytesIO()  # torch hides why it cannot write to a file
+            torch.save(content, buffer)
+            write(path or self.checkpoint, lambda file: file.write(buffer.getbuffer()))
+        self.begun = True
 
 
 # ==== Architectures and benchmark tables from files =================================================================

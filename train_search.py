@@ -22,7 +22,7 @@ import torch
 
 import plots
 import runs
-from data import load_data
+from data import ImageData, load_data
 from genotypes import SPACES
 from ptnas import Search, SearchSettings, Sgas
 
@@ -72,7 +72,7 @@ def run(argv: Sequence[str] | None) -> None:
     print(f"supernet {args.save}: space {args.space}, {search.epochs} epochs, validation accuracy {accuracy:.2f}%")
 
 
-def train(result: runs.Run, search: SearchSettings, data: object, args: Namespace, device: torch.device) -> None:
+def train(result: runs.Run, search: SearchSettings, data: ImageData, args: Namespace, device: torch.device) -> None:
     """Takes the epochs that are left."""
     space = SPACES[args.space]
     torch.manual_seed(runs.mix(args.seed))
