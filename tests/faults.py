@@ -35,7 +35,7 @@ SCRIPTS = {name: load_script(name).main for name in ("train_search", "select", "
 SMALL = ("--channels", "2", "--limit", "64", "--threads", "1", "--device", "cpu")
 SEARCH = ("train_search", "--space", "s2", "--epochs", "4", *SMALL)
 SELECT = ("select", "--ckpt", "SUPERNET", "--tune-epochs", "1", *SMALL[4:])
-RETRAIN = ("retrain", "--arch", "DARTS_V2", "--epochs", "4", "--layers", "3", *SMALL)
+RETRAIN = ("retrain", "--arch", "DARTS_V2", "--preset", "paper", "--epochs", "4", "--layers", "3", *SMALL)
 # By name: script and arguments. SUPERNET stands for a supernet that is trained first.
 PLANS: dict[str, tuple[str, ...]] = {
     "train_search": (*SEARCH, "--keep-every", "1"),
@@ -46,7 +46,7 @@ PLANS: dict[str, tuple[str, ...]] = {
     "retrain": RETRAIN,
     "analyze fig1": ("analyze", "fig1", "--ckpt", "SUPERNET", "--tune-epochs", "1", *SMALL[4:]),
     "torchrun train_search": ("torchrun", *SEARCH, "--noise", "uniform"),
-    "torchrun retrain": ("torchrun", *RETRAIN, "--preset", "paper"),  # with drop-path, which differs by process
+    "torchrun retrain": ("torchrun", *RETRAIN),  # with drop-path, which differs by process
 }
 
 
