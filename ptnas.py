@@ -576,10 +576,7 @@ class Bilevel:
     def __init__(self, supernet: Supernet, settings: SearchSettings, lr: float, noise_scale: float = 0.0):
         """lr: learning rate of w; noise_scale: that of SDARTS-RS. Both may change from epoch to epoch."""
         self.supernet, self.settings, self.lr, self.noise_scale = supernet, settings, lr, noise_scale
-        self.batch_size, self.number = (
-            settings.batch_size,
-            0,
-        )  # number: batches so far, which number the draws of `noise`
+        self.batch_size, self.number = settings.batch_size, 0  # number: batches so far; `noise` draws by it
         self.w, self.alpha = supernet.weight_parameters(), supernet.alpha_parameters()
         self.w_optimizer = torch.optim.SGD(self.w, lr, settings.momentum, 0, settings.weight_decay, fused=True)
         decay = settings.alpha_weight_decay

@@ -50,9 +50,8 @@ def run(argv: Sequence[str] | None) -> None:
     genotype, origin = runs.load_architecture(args.arch)
     dataset, space = args.dataset or origin.get("dataset", "digits"), origin.get("space")
     same = dataset == origin.get("dataset")
-    preset, standard = runs.get_preset(
-        "retrain", args.preset or (origin.get("preset") if same else None), dataset, space
-    )
+    preset = args.preset or (origin.get("preset") if same else None)
+    preset, standard = runs.get_preset("retrain", preset, dataset, space)
     if same:
         standard = {"image_size": origin.get("image_size")} | standard
     flags = ("layers", "channels", "epochs", "batch_size", "lr", "amp", "limit", "image_size")
@@ -72,7 +71,7 @@ def run(argv: Sequence[str] | None) -> None:
             data = load_data(settings, device, args.workers, how.cutout)
             images = f"{len(data.train)} images of {data.image_size}x{data.image_size} from {settings['dataset']}"
             what = f"training of a network, preset {preset}, seed {args.seed}, on {device}, {images}"
-            runs.announce(what, standard, values, args.save)
+            runs.announce(what, asdict(RetrainSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
             train(result, genotype, origin, how, data, device)
     last = result.records[-1]

@@ -232,9 +232,7 @@ def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: 
         if several() and (isinstance(error, dist.DistError) or "gloo" in reason):
             complain(script, f"another process was lost; start as many with --resume ({reason[-120:]})")
         elif isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in reason:
-            complain(
-                script, f"{reason} (these need less: --low-memory, a smaller --batch-size, --channels or --image-size)"
-            )
+            complain(script, f"{reason} (try --low-memory or a smaller --batch-size, --channels, --image-size)")
         else:
             raise
         return 2

@@ -78,7 +78,8 @@ def run(argv: Sequence[str] | None) -> None:
     with runs.Run(args.save, "selection", settings, args.resume) as result:
         if not result.finished:
             what = f"selection on {settings['space']}, preset {preset}, seed {args.seed}, on {device}"
-            runs.announce(f"{what}, from {args.ckpt}, images from {settings['dataset']}", standard, values, args.save)
+            what += f", from {args.ckpt}, images from {settings['dataset']}"
+            runs.announce(what, asdict(SelectionSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
             select(result, checkpoint, how, benchmark, args, device)
     if runs.speaks():

@@ -65,7 +65,7 @@ def run(argv: Sequence[str] | None) -> None:
             data = load_data(settings, device, args.workers)
             images = f"{len(data.train)} images of {data.image_size}x{data.image_size} from {reads.dataset}"
             what = f"search on {args.space}, preset {preset}, seed {args.seed}, on {device}, {images}"
-            runs.announce(what, standard, values, args.save)
+            runs.announce(what, asdict(SearchSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
             train(result, search, data, args, device)
     accuracy = result.records[-1]["valid_accuracy"]

@@ -182,7 +182,7 @@ WEIGHT = [*SUPERNET, "skeleton.classifier.weight"]
         (["settings", "space"], "s3", "the presence of the normal cell"),
         (["classes"], [], "other classes or channels"),
         (["image_size"], 1 << 40, "image_size"),
-        (["records"], [], "from the first epoch of its search"),
+        (["records"], [], "no epoch of this search is finished"),
         (["records", 0, "seconds"], torch.ones(()), "damaged or no checkpoint"),
         (["records", 1, "valid_accuracy"], math.nan, "the last record is wrong"),
         (["state"], {}, "holds no supernet"),
@@ -198,7 +198,7 @@ def test_a_hostile_checkpoint_is_refused(folder, refuse, place, value, words):
 
 @pytest.mark.parametrize(
     ("place", "value"),
-    [(["state", "w", "param_groups"], []), (["state", "alpha", "state"], 3), (["records"], [{"seconds": 1}] * 3)],
+    [(["state", "w", "param_groups"], []), (["state", "alpha", "state"], 3), (["records"], [{"seconds": 1.0}] * 3)],
 )
 def test_a_state_that_does_not_fit_is_refused_when_a_search_is_resumed(folder, capsys, place, value):
     torch.save(change(torch.load("supernet.epoch001.pt"), place, value), "supernet.pt")

@@ -233,4 +233,4 @@ def test_snapshots_are_kept_and_can_be_selected_from_and_stay(nb201, tmp_path, c
     found, names = json.loads((folder / "supernet.json").read_text())["arch"], SPACES["nb201"].operations["cell"][0]
     largest = tuple(names[row.index(max(row))] for row in first["records"][0]["weights"]["cell"])
     assert Arch.from_text(found).operations == largest, "`none` may win"
-    assert runs.find_snapshots(folder / "supernet.pt").keys() == {1, 2}
+    assert len(list(folder.glob("supernet.epoch00[12].pt"))) == 2

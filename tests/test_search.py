@@ -149,8 +149,9 @@ def test_the_step_of_alpha_comes_before_that_of_w_and_each_moves_its_own():
 def test_every_batch_of_training_has_noise_of_its_own():
     supernet, seen, data = make_supernet("s4"), [], Batches(*make_images(12))
     supernet.noises[0].register_forward_hook(lambda noise, *_: seen.append(noise.batch))
+    bilevel = Bilevel(supernet, SearchSettings(batch_size=6), lr=0.1)
     for epoch in (0, 1):
-        Bilevel(supernet, SearchSettings(batch_size=6), lr=0.1).train_epoch(data, data, epoch)
+        bilevel.train_epoch(data, data, epoch)
     assert seen == [0, 0, 1, 1, 2, 2, 3, 3], "the steps of α and w on a batch share theirs"
 
 
