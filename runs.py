@@ -665,7 +665,8 @@ class Run:
         if self.earlier:
             self._load_task(task, extra)
         else:
-            move_aside(*name_files(self.save), *self.checkpoint.parent.glob(f"{glob.escape(self.save.stem)}.epoch*.pt"))
+            snapshots = self.save.parent.glob(f"{glob.escape(self.save.stem)}.epoch*.pt")
+            move_aside(*name_files(self.save), *(snapshots if self.kind == "supernet" else ()))
             self._save(task, extra)  # first of all, so that a killed run leaves nothing of another run
         write(self.log, lambda file: file.writelines(json.dumps(record) + "\n" for record in self.records), "w")
         drawn, done = -math.inf, len(self.records)
