@@ -156,6 +156,7 @@ def _separable(channels: int, kernel: int, stride: int, dilation: int, norm: Nor
 
 def _sep_conv(kernel: int, channels: int, stride: int, norm: Norm) -> nn.Module:
     first, second = (_separable(channels, kernel, each, 1, norm) for each in (stride, 1))
+    second[0] = nn.ReLU(inplace=True)
     return nn.Sequential(*first, *second)
 
 
@@ -200,7 +201,7 @@ def build_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Mod
 
 class Presence(NamedTuple):
     """The state of one edge: the indices of the operations that are present, and whether the edge is decided. A pruned
-    edge is decided and has no operations."""
+    edge is decided and has no operations. An edge without operations adds nothing; a node without inputs is zero."""
 
     operations: tuple[int, ...]
     decided: bool = False
@@ -550,10 +551,10 @@ class SearchSettings(Settings):
     weight_decay: Factor = 3e-4
     clip: Annotated[float, 0.0, math.inf] = 5.0
     alpha: Literal["bilevel", "fixed"] = "bilevel"  # fixed: α = 0 throughout (Sec. 6.3)
-    order: Literal[1, 2] = 1  # of the gradient in α; 2 unrolls one step of w
+    order: Literal[1, 2] = 1  # of the gradient in α; 2 unrolls one step of w. The paper names neither.
     alpha_lr: Factor = 3e-4
     alpha_weight_decay: Factor = 1e-3
-    noise: Literal["none", "gaussian", "uniform"] = "none"  # SDARTS-RS (A.1.2)
+    noise: Literal["none", "gaussian", "uniform"] = "none"  # SDARTS-RS (A.1.2); uniform is what the releases do
     sgas: Literal["none", "magnitude", "perturbation"] = "none"  # how SGAS (A.1.3) chooses operations
     sgas_metric: Literal["accuracy", "loss"] = "accuracy"  # what SGAS by perturbation compares
     sgas_batch_growth: Annotated[int, 0, 10**6] = 8  # images by which the batches of SGAS grow with each round
@@ -945,7 +946,7 @@ def decide_edge(judge: Judge, cell_type: str, edge: int) -> Record:
 
     forall operations o on edge e: evaluate ACC\\o;  o* ← argmin_o ACC\\o;  discretise edge e to o*
 
-    `Selection` picks the edges and tunes. `none` is no candidate on DARTS-like spaces (A.1.1), S3 included.
+    `Selection` picks the edges and tunes. `none` is no candidate on the DARTS space (A.1.1), nor, as we read it, on S3.
     """
     space = judge.supernet.space
     candidates = [Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
@@ -982,7 +983,8 @@ class Selection:
     The paper states it for one cell. A supernet of the DARTS family has two cell types, and a round decides an edge
     (or node) of each before it tunes, as the authors' release does. NAS-Bench-201 has one cell type and no topology.
 
-    Tuning trains w, and α unless it is fixed, with one SGD that starts anew with the selection (`TUNING_RATE`). The
+    Tuning trains w, as the paper says, and α unless it is fixed or decided, as its release does. Both optimisers start
+    anew with the selection, SGD at a constant `TUNING_RATE`, and serve all rounds; SDARTS-RS keeps its last noise. The
     paper tunes "until it converges again" (A.3), in its experiments for 5 epochs (Sec. 5.1): `tune="fixed"`. With
     "converge" tuning ends earlier, once the accuracy is back or no longer grows, see `has_converged`.
     """
@@ -1039,7 +1041,7 @@ class Selection:
 def plan_rounds(supernet: Supernet, seed: int) -> list[tuple[str, list[tuple[str, int]]]]:
     """Returns the rounds of Algorithm 2 in random order: ("edge", [(cell type, edge), ...]) until all edges are
     decided, then ("node", [(cell type, node), ...]) for the nodes that have more inputs than they keep. A round has one
-    entry per cell type that has something left."""
+    entry per cell type that has something left: ("edge", [("normal", 7), ("reduce", 2)])."""
     space, shuffle = supernet.space, random.Random(seed).shuffle
     rounds = []
     for phase in ("edge", "node"):
@@ -1078,7 +1080,7 @@ def distort(weights: Weights, noise: str, scale: float) -> Weights:
 
 
 def grow_noise(epoch: int, epochs: int) -> float:
-    """Returns the noise scale of SDARTS-RS, as in its release: 0.03 + 0.27 · epoch / epochs. Tuning keeps the last."""
+    """Returns the noise scale of SDARTS-RS, as in its release: 0.03 + 0.27 · epoch / epochs."""
     return 0.03 + 0.27 * epoch / epochs
 
 
@@ -1102,6 +1104,7 @@ class Sgas(Search):
         how = SelectionSettings(criterion=settings.sgas, metric=settings.sgas_metric)
         self.judge = Judge(supernet, settings, how, train, valid, trained=0)
         rounds = sum(map(supernet.space.keeps, supernet.space.nodes))
+        # After a fifth of the epochs, and then at even distances: the number of epochs after which each round is due.
         self.schedule = [max(settings.epochs * (rounds + 4 * n) // (5 * rounds), 1) for n in range(rounds)]
 
     def count_rounds(self, epochs: int) -> int:
@@ -1143,7 +1146,7 @@ def score_edges(supernet: Supernet, cell_type: str) -> list[Score]:
     score = scaled importance · scaled certainty
     importance = Σ_{o ≠ none} θ_o,  certainty = 1 - entropy(θ_o / importance) / log(number of o ≠ none),  θ = softmax(α)
 
-    Both are scaled to [0, 1] over all edges of the cell. A factor that is equal on all edges, like the importance in a
+    Both are scaled to [0, 1] over all edges of the cell, decided ones too. A factor that is equal on all edges, like the importance in a
     space without `none`, counts as 1.
     """
     importances, certainties = [], []
