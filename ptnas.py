@@ -1146,7 +1146,7 @@ def score_edges(supernet: Supernet, cell_type: str) -> list[Score]:
     score = scaled importance · scaled certainty
     importance = Σ_{o ≠ none} θ_o,  certainty = 1 - entropy(θ_o / importance) / log(number of o ≠ none),  θ = softmax(α)
 
-    Both are scaled to [0, 1] over all edges of the cell, decided ones too. A factor that is equal on all edges, like the
+    Both are scaled to [0, 1] over all edges of the cell, decided ones too. A factor that is equal on all edges, as the
     importance in a space without `none`, counts as 1.
     """
     importances, certainties = [], []
