@@ -41,21 +41,6 @@ def test_select_writes_the_genotype_of_a_supernet_that_sgas_has_decided(space, c
     assert save.read_bytes() == again
 
 
-def test_a_stopped_sgas_search_goes_on_as_if_nothing_had_happened(tmp_path):
-    logs = []
-    for name, stops in (("through", False), ("stopped", True)):
-        path = tmp_path / f"{name}.pt"
-        flags = ["--space", "s3", "--epochs", "4", "--channels", "2", "--limit", "64", "--save", str(path)]
-        flags += ["--sgas", "magnitude", "--noise", "gaussian", "--keep-every", "2"]
-        assert SCRIPTS["train_search.py"](flags) == 0
-        if stops:
-            runs.name_snapshot(path, 2).replace(path)
-            assert SCRIPTS["train_search.py"]([*flags, "--resume"]) == 0
-        records = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
-        logs.append([{**record, "seconds": 0} for record in records])
-    assert logs[0] == logs[1]
-
-
 def test_what_sgas_has_left_undecided_is_selected(tmp_path):
     path, save = tmp_path / "supernet.pt", tmp_path / "genotype.json"
     flags = ["--space", "s3", "--epochs", "4", "--channels", "2", "--limit", "64", "--save", str(path)]
