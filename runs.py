@@ -519,8 +519,9 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
         settings, state, records = content["settings"], content["state"], content["records"]
         if not (isinstance(settings, dict) and isinstance(state, dict) and isinstance(content["finished"], bool)):
             raise TypeError("a part has the wrong type")
-        if not all(isinstance(record, dict) and isinstance(record["seconds"], float) for record in records):
+        if type(records) is not list or not all(isinstance(record["seconds"], float) for record in records):
             raise TypeError("a record has no time")
+        json.dumps({name: value for name, value in content.items() if name != "state"})  # fails unless all is plain
     return content
 
 
