@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -28,6 +29,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
+from tqdm import tqdm
 
 from tests.conftest import load_script
 
@@ -60,6 +62,7 @@ def fork(command: Callable, arguments: Sequence[str], folder: Path, environment:
         os.chdir(folder)
         os.setpgrp()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background processes ignore it
+        tqdm.set_lock(threading.RLock())  # the one before is shared, and stays locked if a process is killed in it
         os.environ.update(environment)
         for descriptor, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
