@@ -114,8 +114,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class RunSettings(Settings):
-    """Says what a run reads. dataset: a name or the whole path of a folder; data: where named data sets lie; limit: a number
-    of training images; image_size: a side in pixels. None: all images, in their own size."""
+    """Says what a run reads. dataset: a name or the whole path of a folder; data: where named data sets lie; limit: a
+    number of training images; image_size: a side in pixels. None: all images, in their own size."""
 
     dataset: str
     preset: Literal["paper", "laptop"]
