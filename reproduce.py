@@ -51,8 +51,8 @@ METHODS = {
     "DARTS+PT": Method("darts-pt", "alpha bilevel", "2.61 ± 0.08, best 2.48, 3.0 M, 0.8 days"),
     "DARTS+PT-Mag": Method("darts-pt-mag", "alpha bilevel", "2.85", "magnitude"),  # Sec. 6.2
     "DARTS+PT (fix α)": Method("darts-pt-fixed", "alpha fixed", "2.87"),  # Table 4
-    "SDARTS-RS": Method("sdarts-rs", "noise gaussian", "2.67 ± 0.03, 3.4 M, 0.4 days", "magnitude", tuned=False),
-    "SDARTS-RS+PT": Method("sdarts-rs-pt", "noise gaussian", "2.54 ± 0.10, best 2.44, 3.3 M, 0.8 days"),
+    "SDARTS-RS": Method("sdarts-rs", "noise uniform", "2.67 ± 0.03, 3.4 M, 0.4 days", "magnitude", tuned=False),
+    "SDARTS-RS+PT": Method("sdarts-rs-pt", "noise uniform", "2.54 ± 0.10, best 2.44, 3.3 M, 0.8 days"),
     "SGAS": Method("sgas", "sgas magnitude", "2.66 ± 0.24, 3.7 M, 0.25 days", "magnitude", tuned=False),
     "SGAS+PT": Method("sgas-pt", "sgas perturbation", "2.56 ± 0.10, best 2.46, 3.9 M, 0.29 days", tuned=False),
 }
