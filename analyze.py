@@ -53,8 +53,8 @@ class Trained(NamedTuple):
 
     path: Path
     settings: dict[str, Any]  # of its search, but with the data set of this command
-    search: ptnas.SearchSettings
     epochs: int  # that the supernet was trained for
+    bilevel: ptnas.Bilevel  # that trained it
     supernet: ptnas.Supernet
     device: torch.device
     data: ImageData
@@ -79,8 +79,9 @@ def load_supernet(path: Path, args: Namespace) -> Trained:
     with runs.blame(path, "holds no supernet"):
         search = replace(ptnas.SearchSettings.of(settings), amp=False)  # tunes in float32
         supernet = search.build_supernet(SPACES[settings["space"]], len(data.classes), data.channels).to(device)
-        supernet.load_state_dict(checkpoint["state"]["supernet"])
-    return Trained(path, settings, search, checkpoint["records"][-1]["epoch"], supernet, device, data)
+        bilevel = ptnas.Bilevel(supernet, search)
+        bilevel.load_state_dict(checkpoint["state"])
+    return Trained(path, settings, checkpoint["records"][-1]["epoch"], bilevel, supernet, device, data)
 
 
 class Measurements:
@@ -197,11 +198,11 @@ def compare_strengths(args: Namespace, list_edges: Callable, draw: Callable) -> 
     standard = ptnas.SelectionSettings.of(presets[0])
     settings = replace(standard, seed=args.seed, **runs.override({}, args, "metric", "tune_epochs"))
     measures = []
-    for path, origin, search, epochs, supernet, _, data in supernets:
+    for path, origin, epochs, bilevel, supernet, _, data in supernets:
         if supernet.fixed_alpha:
             raise runs.UserError(f"the search of {path} kept α at 0: there is nothing to compare")
-        noise_scale = ptnas.grow_noise(epochs - 1, search.epochs)
-        judge = ptnas.Judge(supernet, search, settings, *data.halve(origin["seed"]), epochs, noise_scale)
+        bilevel.start_tuning(epochs)
+        judge = ptnas.Judge(bilevel, settings, *data.halve(origin["seed"]), epochs)
         measures += [partial(measure_strength, judge, *edge, path.name) for edge in list_edges(supernet)]
     if not measures:
         raise runs.UserError(f"{supernets[0].path}: the search decided all edges: there is nothing to compare")
@@ -400,7 +401,7 @@ def table1(args: Namespace) -> None:
     training = replace(standard, **runs.override({}, args, "epochs", "layers", "channels"))
     # The images of a folder are in the order of their classes, and a batch of one class has its own statistics.
     order = torch.randperm(len(trained.data.test), generator=torch.Generator().manual_seed(args.seed))
-    test, batch_size = trained.data.test.subset(order, args.seed), trained.search.eval_batch_size
+    test, batch_size = trained.data.test.subset(order, args.seed), trained.bilevel.settings.eval_batch_size
 
     @cache
     def get_network(kind: str) -> nn.Module:

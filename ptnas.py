@@ -480,7 +480,22 @@ class Meter:
         return Measurement(100 * right / count, loss / count, 100 * among_five / count)
 
 
+@contextmanager
+def true_float32() -> Iterator[None]:
+    """Computes in true float32: no autocast and no TF32, whatever was asked for. A `with` block, or a decorator."""
+    matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = cudnn
+
+
 @torch.no_grad()
+@true_float32()
 def evaluate(model: Any, data: Data, batch_size: int, masks: Masks = (None,), passes: int = 1) -> list[Measurement]:
     """Measures a model on the clean images under each of the masks: ACC\\o of Sec. 4.1, or ACC where the mask is None.
 
@@ -558,11 +573,14 @@ class SearchSettings(Settings):
     sgas: Literal["none", "magnitude", "perturbation"] = "none"  # how SGAS (A.1.3) chooses operations
     sgas_metric: Literal["accuracy", "loss"] = "accuracy"  # what SGAS by perturbation compares
     sgas_batch_growth: Annotated[int, 0, 10**6] = 8  # images by which the batches of SGAS grow with each round
-    amp: bool = False  # train in bfloat16 where autocast allows it; what is evaluated stays float32
+    amp: bool = False  # bfloat16 by autocast and TF32 in training; `evaluate` and the unrolled step stay float32
 
     def build_supernet(self, space: Space, classes: int, image_channels: int, low_memory: bool = False) -> Supernet:
         fixed = self.alpha == "fixed"
         return Supernet(space, self.layers, self.channels, classes, image_channels, fixed, low_memory)
+
+
+TUNING_RATE = 0.1  # learning rate of w in tuning, as a share of the search's: as in the authors' release
 
 
 class Bilevel:
@@ -574,12 +592,13 @@ class Bilevel:
     hand (first order), or by w after one step of SGD (second order).
     """
 
-    def __init__(self, supernet: Supernet, settings: SearchSettings, lr: float, noise_scale: float = 0.0):
-        """lr: learning rate of w; noise_scale: that of SDARTS-RS. Both may change from epoch to epoch."""
-        self.supernet, self.settings, self.lr, self.noise_scale = supernet, settings, lr, noise_scale
-        self.batch_size, self.number = settings.batch_size, 0  # number: batches so far; `noise` draws by it
+    def __init__(self, supernet: Supernet, settings: SearchSettings):
+        self.supernet, self.settings = supernet, settings
+        # What may change from epoch to epoch: the learning rate of w, the noise scale of SDARTS-RS, the batch size.
+        self.lr, self.noise_scale, self.batch_size = settings.lr, 0.0, settings.batch_size
+        self.number = 0  # of batches so far; `noise` draws by it
         self.w, self.alpha = supernet.weight_parameters(), supernet.alpha_parameters()
-        self.w_optimizer = torch.optim.SGD(self.w, lr, settings.momentum, 0, settings.weight_decay, fused=True)
+        self.w_optimizer = torch.optim.SGD(self.w, self.lr, settings.momentum, 0, settings.weight_decay, fused=True)
         decay = settings.alpha_weight_decay
         self.alpha_optimizer = torch.optim.Adam(self.alpha, settings.alpha_lr, (0.5, 0.999), 1e-8, decay, fused=True)
 
@@ -595,6 +614,12 @@ class Bilevel:
             meter.add(self.step_w(batch), batch[1])
             self.number += 1
         return meter.read()
+
+    def start_tuning(self, trained: int) -> None:
+        """Goes from the search, after `trained` epochs of it, to tuning: SGD starts anew, at a constant learning rate,
+        Adam keeps its moments, and SDARTS-RS its last noise."""
+        self.w_optimizer.state.clear()
+        self.lr, self.noise_scale = self.settings.lr * TUNING_RATE, grow_noise(trained - 1, self.settings.epochs)
 
     def step_alpha(self, train: Batch, valid: Batch) -> None:
         """Takes one step of Adam on α. The rows of decided edges stay as they are."""
@@ -615,7 +640,7 @@ class Bilevel:
         weights = None
         if self.settings.noise != "none":
             weights = distort(self.supernet.weights(), self.settings.noise, self.noise_scale)
-        logits, loss = self._compute_loss(train, weights)
+        logits, loss = self._compute_loss(train, weights, self.settings.amp)
         gradients = torch.autograd.grad(loss, self.w, allow_unused=True)
         average(gradients)
         for w, gradient in zip(self.w, gradients, strict=True):
@@ -626,8 +651,9 @@ class Bilevel:
 
     def compute_gradient(self, valid: Batch) -> Sequence[Tensor]:
         """Returns the first-order gradient of α: ∇_α L_val(w, α)."""
-        return self._differentiate(valid, self.alpha)
+        return self._differentiate(valid, self.alpha, self.settings.amp)
 
+    @true_float32()
     def compute_unrolled_gradient(self, train: Batch, valid: Batch) -> Sequence[Tensor]:
         """Returns the second-order gradient of α, that of L_val(w', α) (Liu et al., 2019, Eq. 6-8):
 
@@ -635,7 +661,8 @@ class Bilevel:
         ∇²_{α,w} L_train · v ≈ (∇_α L_train(w + εv, α) - ∇_α L_train(w - εv, α)) / 2ε,  ε = 0.01 / ||v||
 
         w' = w - ξ (momentum · buffer + ∇_w L_train(w, α) + decay · w) is the next step of SGD, not clipped; ξ is the
-        learning rate of w. SDARTS-RS distorts θ in `step_w` only, not here.
+        learning rate of w. SDARTS-RS distorts θ in `step_w` only, not here. The difference of two nearly equal
+        gradients needs true float32, also under `amp`: in bfloat16 only rounding is left of it.
         """
         step = []
         for w, gradient in zip(self.w, self._differentiate(train, self.w), strict=True):
@@ -652,13 +679,15 @@ class Bilevel:
             behind = self._differentiate(train, self.alpha)
         return [d - self.lr * (a - b) / (2 * epsilon) for d, a, b in zip(direct, ahead, behind, strict=True)]
 
-    def _compute_loss(self, batch: Batch, weights: Weights | None = None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=self.settings.amp):
+    def _compute_loss(
+        self, batch: Batch, weights: Weights | None = None, amp: bool = False
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=amp):
             logits = self.supernet(batch[0], batch=self.number, weights=weights)
             return logits, F.cross_entropy(logits, batch[1])
 
-    def _differentiate(self, batch: Batch, parameters: list[nn.Parameter]) -> Sequence[Tensor]:
-        loss = self._compute_loss(batch)[1]
+    def _differentiate(self, batch: Batch, parameters: list[nn.Parameter], amp: bool = False) -> Sequence[Tensor]:
+        loss = self._compute_loss(batch, amp=amp)[1]
         gradient = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         average(gradient)
         return gradient
@@ -700,7 +729,7 @@ class Search:
 
     def __init__(self, supernet: Supernet, settings: SearchSettings, train: Data, valid: Data):
         self.supernet, self.settings, self.train, self.valid = supernet, settings, train, valid
-        self.total, self.bilevel = settings.epochs, Bilevel(supernet, settings, settings.lr)
+        self.total, self.bilevel = settings.epochs, Bilevel(supernet, settings)
         self.state_dict, self.load_state_dict = self.bilevel.state_dict, self.bilevel.load_state_dict
 
     def step(self, records: Sequence[Record]) -> Record:
@@ -838,9 +867,6 @@ class SelectionSettings(Settings):
     seed: Annotated[int, 0, 2**31 - 1] = 0  # of the order of edges and nodes
 
 
-TUNING_RATE = 0.1  # learning rate of w in tuning, as a share of the search's: as in the authors' release
-
-
 class Score(NamedTuple):
     """rank: the larger, the stronger; compared entry by entry. measured: the figures behind it, by name."""
 
@@ -851,28 +877,26 @@ class Score(NamedTuple):
 class Judge:
     """Holds what a criterion may ask: the supernet, how it does under masks, and how a copy of it does after tuning."""
 
-    def __init__(
-        self, supernet: Supernet, search: SearchSettings, settings: SelectionSettings, train: Data, valid: Data,
-        trained: int, noise_scale: float = 0.0,
-    ):  # fmt: skip
-        """trained: epochs of training so far, which number the next ones; noise_scale: that of SDARTS-RS."""
-        self.supernet, self.search, self.settings, self.train, self.valid = supernet, search, settings, train, valid
-        self.trained, self.noise_scale = trained, noise_scale
+    def __init__(self, bilevel: Bilevel, settings: SelectionSettings, train: Data, valid: Data, trained: int):
+        """bilevel: tunes the supernet; trained: epochs of training so far, which number the next ones."""
+        self.bilevel, self.supernet, self.settings = bilevel, bilevel.supernet, settings
+        self.train, self.valid, self.trained = train, valid, trained
 
     def measure(self, masks: Masks = (None,), supernet: Supernet | None = None) -> list[Measurement]:
         """Measures the supernet, or a copy of it, on the validation images under each of the masks."""
         passes = self.settings.noise_passes if self.supernet.noises else 1
-        return evaluate(supernet or self.supernet, self.valid, self.search.eval_batch_size, masks, passes)
+        eval_batch_size = self.bilevel.settings.eval_batch_size
+        return evaluate(supernet or self.supernet, self.valid, eval_batch_size, masks, passes)
 
-    def tune_and_measure(self, trial: Supernet) -> Measurement:
-        """Tunes a copy of the supernet, α too, with an SGD of its own, and measures it. All copies of a step see the
-        same batches and draws."""
-        bilevel = Bilevel(trial, self.search, self.search.lr * TUNING_RATE, self.noise_scale)
-        device = next(trial.parameters()).device
+    def tune_and_measure(self, trial: Bilevel) -> Measurement:
+        """Tunes a copy and measures its supernet. SGD starts anew, Adam goes on with the moments at hand. All copies of
+        a step see the same batches and draws."""
+        trial.w_optimizer.state.clear()
+        device = trial.w[0].device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for epoch in range(self.settings.tune_epochs):
-                bilevel.train_epoch(self.train, self.valid, self.trained + epoch)
-        return self.measure(supernet=trial)[0]
+                trial.train_epoch(self.train, self.valid, self.trained + epoch)
+        return self.measure(supernet=trial.supernet)[0]
 
     def score(self, measured: Measurement, sign: int) -> Score:
         """Ranks by accuracy or by loss, and by the other where these are equal, as accuracies on few images often are.
@@ -907,11 +931,11 @@ def discretization(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]
     """
     scores = []
     for cell_type, edge, operation in candidates:
-        trial = copy.deepcopy(judge.supernet)
+        trial = copy.deepcopy(judge.bilevel)  # the supernet and its optimisers
         if operation is None:
-            trial.prune(cell_type, edge)
+            trial.supernet.prune(cell_type, edge)
         else:
-            trial.decide(cell_type, edge, operation)
+            trial.supernet.decide(cell_type, edge, operation)
         scores.append(judge.score(judge.tune_and_measure(trial), sign=-1 if operation is None else 1))
     return scores
 
@@ -983,27 +1007,25 @@ class Selection:
     The paper states it for one cell. A supernet of the DARTS family has two cell types, and a round decides an edge
     (or node) of each before it tunes, as the authors' release does. NAS-Bench-201 has one cell type and no topology.
 
-    Tuning trains w, as the paper says, and α unless it is fixed or decided, as its release does. Both optimisers start
-    anew with the selection, SGD at a constant `TUNING_RATE`, and serve all rounds; SDARTS-RS keeps its last noise. The
-    paper tunes "until it converges again" (A.3), in its experiments for 5 epochs (Sec. 5.1): `tune="fixed"`. With
-    "converge" tuning ends earlier, once the accuracy is back or no longer grows, see `has_converged`.
+    Tuning trains w, as the paper says, and α unless it is fixed or decided, as its release does; the optimisers serve
+    all rounds, see `Bilevel.start_tuning`. The paper tunes "until it converges again" (A.3), in its experiments for 5
+    epochs (Sec. 5.1): `tune="fixed"`. With "converge" tuning ends earlier, once the accuracy is back or no longer
+    grows, see `has_converged`.
     """
 
     def __init__(
-        self, supernet: Supernet, search: SearchSettings, settings: SelectionSettings, train: Data, valid: Data,
-        trained: int | None = None,
+        self, bilevel: Bilevel, settings: SelectionSettings, train: Data, valid: Data, trained: int | None = None
     ):  # fmt: skip
-        """supernet: as the search left it; to resume, load the state afterwards. trained: the epochs that it was
-        trained for, by default all of the search."""
-        self.supernet, self.settings, self.train, self.valid = supernet, settings, train, valid
-        self.trained = search.epochs if trained is None else trained
-        noise_scale = grow_noise(self.trained - 1, search.epochs)
-        self.bilevel = Bilevel(supernet, search, search.lr * TUNING_RATE, noise_scale)
-        self.judge = Judge(supernet, search, settings, train, valid, self.trained, noise_scale)
-        self.rounds = plan_rounds(supernet, settings.seed)
+        """bilevel: as the search left it; to resume, load the state afterwards. trained: the epochs that its supernet
+        was trained for, by default all of the search."""
+        self.bilevel, self.settings, self.train, self.valid = bilevel, settings, train, valid
+        self.trained = bilevel.settings.epochs if trained is None else trained
+        bilevel.start_tuning(self.trained)
+        self.judge = Judge(bilevel, settings, train, valid, self.trained)
+        self.rounds = plan_rounds(bilevel.supernet, settings.seed)
         self.total = len(self.rounds)
         self.goal = self.judge.measure()[0].accuracy if settings.tune == "converge" else 0.0
-        self.state_dict, self.load_state_dict = self.bilevel.state_dict, self.bilevel.load_state_dict
+        self.state_dict, self.load_state_dict = bilevel.state_dict, bilevel.load_state_dict
 
     def step(self, records: Sequence[Record]) -> Record:
         """Plays the round that follows the records. Returns its record: the decisions with their scores, validation
@@ -1102,7 +1124,7 @@ class Sgas(Search):
     def __init__(self, supernet: Supernet, settings: SearchSettings, train: Data, valid: Data):
         super().__init__(supernet, settings, train, valid)
         how = SelectionSettings(criterion=settings.sgas, metric=settings.sgas_metric)
-        self.judge = Judge(supernet, settings, how, train, valid, trained=0)
+        self.judge = Judge(self.bilevel, how, train, valid, trained=0)
         rounds = sum(map(supernet.space.keeps, supernet.space.nodes))
         # After a fifth of the epochs, and then at even distances: the number of epochs after which each round is due.
         self.schedule = [max(settings.epochs * (rounds + 4 * n) // (5 * rounds), 1) for n in range(rounds)]

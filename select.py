@@ -34,7 +34,7 @@ else:
     import runs
     from data import load_supernet_data
     from genotypes import SPACES, Arch
-    from ptnas import CRITERIA, SearchSettings, Selection, SelectionSettings
+    from ptnas import CRITERIA, Bilevel, SearchSettings, Selection, SelectionSettings
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
@@ -95,11 +95,12 @@ def select(
     data = load_supernet_data(checkpoint, args.ckpt, trained | where, device, args.workers)
     with runs.blame(args.ckpt, "holds no supernet"):
         search, space = replace(SearchSettings.of(trained), amp=args.amp), SPACES[trained["space"]]
-        supernet = search.build_supernet(space, len(data.classes), data.channels, args.low_memory)
-        supernet.load_state_dict(checkpoint["state"]["supernet"])
+        supernet = search.build_supernet(space, len(data.classes), data.channels, args.low_memory).to(device)
+        bilevel = Bilevel(supernet, search)
+        bilevel.load_state_dict(checkpoint["state"])
         sgas_decisions = [made for record in checkpoint["records"] for made in record.get("decisions", ())]
     trained_for = checkpoint["records"][-1]["epoch"]
-    selection = Selection(supernet.to(device), search, how, *data.halve(trained["seed"]), trained_for)
+    selection = Selection(bilevel, how, *data.halve(trained["seed"]), trained_for)
     title = f"{space.name}, {how.criterion}" + (f" by {how.metric}" if how.criterion != "magnitude" else "")
     if not selection.total:
         runs.note(f"note: the search decided all edges of {args.ckpt}; none is left to select")

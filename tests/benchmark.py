@@ -119,8 +119,8 @@ def step(space: str) -> Turns:
     plain = PlainBilevel(reference, supernet.presence, settings, settings.lr)
     frugal, _ = build_pair(space, settings, low_memory=True)
     return {
-        "step": partial(take_both_steps, Bilevel(supernet, settings, settings.lr)),
-        "step, low memory": partial(take_both_steps, Bilevel(frugal, settings, settings.lr)),
+        "step": partial(take_both_steps, Bilevel(supernet, settings)),
+        "step, low memory": partial(take_both_steps, Bilevel(frugal, settings)),
         "reference": partial(plain.step, train, valid),
     }
 
@@ -128,7 +128,7 @@ def step(space: str) -> Turns:
 def mask(space: str) -> Turns:
     settings, data = choose_settings(space), draw_images(256)
     supernet, reference = build_pair(space, settings)
-    judge = Selection(supernet, settings, ptnas.SelectionSettings(), data, data).judge
+    judge = Selection(Bilevel(supernet, settings), ptnas.SelectionSettings(), data, data).judge
     edge = len(supernet.space.edges) // 2
     masks = [list_operations(supernet, cell_type, edge) for cell_type in supernet.space.cell_types]
     return {
@@ -153,7 +153,8 @@ def select(space: str, seeds: int, size: int, channels: int, limit: int | None) 
         search = Search(settings.build_supernet(SPACES[space], CLASSES, data.channels), settings, train, valid)
         take_steps(search)
         for kind in seconds:
-            supernet = copy.deepcopy(search.supernet)
+            bilevel = copy.deepcopy(search.bilevel)
+            supernet = bilevel.supernet
             started = time.perf_counter()
             if kind == "reference":
                 reference = Reference.like(supernet, settings.layers, settings.channels, CLASSES, data.channels)
@@ -161,7 +162,7 @@ def select(space: str, seeds: int, size: int, channels: int, limit: int | None) 
                 accuracy, *_ = measure(reference, supernet.presence, valid, 512)
             else:
                 how = ptnas.SelectionSettings(tune=kind, seed=seed)
-                accuracy = take_steps(Selection(supernet, settings, how, train, valid))[-1]["valid_accuracy"]
+                accuracy = take_steps(Selection(bilevel, how, train, valid))[-1]["valid_accuracy"]
             seconds[kind].append(time.perf_counter() - started)
             accuracies[kind].append(accuracy)
     rows = []

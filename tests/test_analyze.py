@@ -15,7 +15,7 @@ import ptnas
 import runs
 from data import load_supernet_data
 from genotypes import PUBLISHED, SPACES
-from ptnas import Judge, SearchSettings, SelectionSettings
+from ptnas import Bilevel, Judge, SearchSettings, SelectionSettings
 from tests.conftest import Batches, blank, load_script, make_images, make_supernet, write_image_folder
 
 ANALYZE, TRAIN = load_script("analyze"), load_script("train_search")
@@ -114,7 +114,9 @@ def test_strength_is_what_a_copy_of_the_supernet_reaches_with_the_operation_alon
     supernet, (images, _) = make_supernet(space), make_images()
     train, valid = Batches(*make_images(count=24)), Batches(*make_images(24, seed=1))
     settings = SelectionSettings(metric=metric, tune_epochs=1)
-    judge = Judge(supernet, SearchSettings(epochs=1, batch_size=8), settings, train, valid, trained=1)
+    bilevel = Bilevel(supernet, SearchSettings(epochs=1, batch_size=8))
+    bilevel.start_tuning(trained=1)
+    judge = Judge(bilevel, settings, train, valid, trained=1)
     before, random_state = supernet(images), torch.get_rng_state()
     record = ANALYZE.measure_strength(judge, "normal", 2, "supernet.pt")
     assert torch.equal(supernet(images), before)
@@ -123,8 +125,8 @@ def test_strength_is_what_a_copy_of_the_supernet_reaches_with_the_operation_alon
     for operation, name in enumerate(supernet.space.operations["normal"][2]):
         with supernet.mask("normal", 2, operation):
             (without[name],) = judge.measure()
-        trial = copy.deepcopy(supernet)
-        trial.decide("normal", 2, operation)
+        trial = copy.deepcopy(bilevel)
+        trial.supernet.decide("normal", 2, operation)
         reached[name] = judge.tune_and_measure(trial)
         measured = record["operations"][name]
         assert measured["discretization"] == {"accuracy": reached[name].accuracy, "loss": reached[name].loss}

@@ -8,7 +8,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from genotypes import PUBLISHED, SPACES, Arch, Genotype
-from ptnas import AuxiliaryHead, Network, Retraining, RetrainSettings, SearchSettings, Selection, SelectionSettings
+from ptnas import (
+    AuxiliaryHead,
+    Bilevel,
+    Network,
+    Retraining,
+    RetrainSettings,
+    SearchSettings,
+    Selection,
+    SelectionSettings,
+)
 from ptnas import drop_path as drop
 from tests.conftest import Batches, load_script, make_images, make_supernet
 from tests.test_steps import take_steps
@@ -115,7 +124,7 @@ def copy_weights(target, source):
 def test_a_supernet_with_every_edge_decided_equals_the_discrete_network_with_the_same_weights(space):
     layers, data = 1 if space == "nb201" else 3, Batches(*make_images(8))
     supernet, how = make_supernet(space, layers), SelectionSettings("random", tune_epochs=0)
-    take_steps(Selection(supernet, SearchSettings(), how, data, data))
+    take_steps(Selection(Bilevel(supernet, SearchSettings()), how, data, data))
     genotype = supernet.genotype()
     network = Network(genotype, layers, 4, 3, 1).double()
     for own, cell in zip(network.skeleton.cells, supernet.skeleton.cells, strict=True):

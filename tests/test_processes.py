@@ -28,7 +28,7 @@ def measure_masks(share):
     """Masks all operations of an edge and all inputs of a node, with batches of 5, 5, 4, 4 and 4 images."""
     data, supernet = Batches(*VALID, share), make_supernet("s4")
     how = SelectionSettings(noise_passes=2)
-    judge = Judge(supernet, SearchSettings(eval_batch_size=5), how, data, data, trained=0)
+    judge = Judge(Bilevel(supernet, SearchSettings(eval_batch_size=5)), how, data, data, trained=0)
     operations = [Candidate("reduce", 5, operation) for operation in range(2)]
     inputs = [Candidate("normal", edge, None) for edge in supernet.space.into(4)]
     return judge.measure([None, *operations, *inputs])
@@ -40,7 +40,7 @@ def split(batch):
 
 def take_bilevel_steps(order, kind=Bilevel, part=None):
     """Takes two steps of α and w, on the whole batches or on the part of a process. Returns the parameters."""
-    bilevel = kind(make_supernet("s1", seed=3), SearchSettings(order=order, clip=0.1), lr=0.1)
+    bilevel = kind(make_supernet("s1", seed=3), SearchSettings(lr=0.1, order=order, clip=0.1))
     train, valid = (batch if part is None else split(batch)[part] for batch in (TRAIN, VALID))
     for _ in range(2):
         bilevel.step_alpha(train, valid)

@@ -69,7 +69,8 @@ def test_the_two_kinds_of_noise_have_the_scale_that_they_say():
 
 def test_the_step_of_w_is_that_of_the_loss_with_noisy_weights_and_alpha_has_no_noise():
     settings, train, valid = SearchSettings(noise="uniform", clip=math.inf), make_images(12), make_images(12, seed=1)
-    bilevel, plain = Bilevel(make_supernet(), settings, 0.1, 0.2), Bilevel(make_supernet(), SearchSettings(), 0.1)
+    bilevel, plain = Bilevel(make_supernet(), settings), Bilevel(make_supernet(), SearchSettings())
+    bilevel.noise_scale = 0.2
     for batches in ((valid,), (train, valid)):
         name = "compute_gradient" if len(batches) == 1 else "compute_unrolled_gradient"
         gradients = [getattr(each, name)(*batches) for each in (bilevel, plain)]
@@ -95,15 +96,15 @@ def watch_noise(monkeypatch):
 def test_noise_grows_over_the_search_and_stays_in_tuning_and_measuring_has_none(watch_noise):
     assert [ptnas.grow_noise(epoch, 50) for epoch in (0, 25, 49)] == pytest.approx([0.03, 0.165, 0.2946])
     settings, supernet = SearchSettings(epochs=2, noise="gaussian"), make_supernet()
-    take_steps(Search(supernet, settings, DATA, DATA))
-    Selection(supernet, settings, SelectionSettings(tune_epochs=2), DATA, DATA).step([])
-    Selection(supernet, settings, SelectionSettings(tune_epochs=1), DATA, DATA, trained=1).step([])
+    take_steps(search := Search(supernet, settings, DATA, DATA))
+    Selection(search.bilevel, SelectionSettings(tune_epochs=2), DATA, DATA).step([])
+    Selection(search.bilevel, SelectionSettings(tune_epochs=1), DATA, DATA, trained=1).step([])
     assert [scale for scale, _ in watch_noise] == pytest.approx([0.03, 0.165, 0.165, 0.165, 0.03])
 
 
 def test_discretisation_compares_operations_under_the_same_noise(watch_noise):
     how = SelectionSettings(tune_epochs=2, criterion="discretization")
-    selection = Selection(make_supernet(), SearchSettings(epochs=2, noise="gaussian"), how, DATA, DATA)
+    selection = Selection(Bilevel(make_supernet(), SearchSettings(epochs=2, noise="gaussian")), how, DATA, DATA)
     for records in ([], [{"tuned_epochs": 2}]):
         watch_noise.clear()
         selection.step(records)
@@ -200,7 +201,7 @@ def test_sgas_by_perturbation_decides_as_a_selection_would(monkeypatch):
     settings = SearchSettings(epochs=8, sgas="perturbation", sgas_metric="loss")
     decisions = Sgas(supernet, settings, DATA, DATA).step([])["decisions"]
     assert len(decisions) == 2
-    judge = Judge(twin, SearchSettings(), SelectionSettings(metric="loss"), DATA, DATA, trained=0)
+    judge = Judge(Bilevel(twin, SearchSettings()), SelectionSettings(metric="loss"), DATA, DATA, trained=0)
     for made in decisions:
         edge = twin.space.edges.index(tuple(made["edge"]))
         assert made.pop("sgas") == score_edges(twin, made["cell"])[edge].measured

@@ -76,7 +76,7 @@ def tiny_problem(steps):
     """Returns a Bilevel of the tiny model in double precision after a few steps, and two batches."""
     torch.manual_seed(0)
     train, valid = ((torch.randn(6, 4).double(), torch.arange(6) % 3) for _ in range(2))
-    bilevel = Bilevel(TinySupernet().double(), SearchSettings(weight_decay=0.05), lr=0.3)
+    bilevel = Bilevel(TinySupernet().double(), SearchSettings(weight_decay=0.05, lr=0.3))
     for _ in range(steps):
         bilevel.step_w(train)
     return bilevel, train, valid
@@ -122,12 +122,48 @@ def test_the_second_order_gradient_of_alpha_is_that_of_the_unrolled_objective(st
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()), "w is left as it was"
 
 
+def test_under_amp_the_second_order_gradient_is_still_that_of_float32():
+    images, gradients = [make_images(dtype=torch.float, seed=seed) for seed in (0, 1)], {}
+    for amp in (False, True):
+        bilevel = Bilevel(make_supernet("s2").float(), SearchSettings(amp=amp))
+        bilevel.step_w(images[0])
+        bilevel.supernet.load_state_dict(make_supernet("s2").float().state_dict())  # this step was in bfloat16
+        bilevel.w_optimizer.state.clear()
+        gradients[amp] = bilevel.compute_gradient(images[1]), bilevel.compute_unrolled_gradient(*images)
+    first, second = zip(*gradients.values(), strict=True)
+    assert not torch.equal(first[0][0], first[1][0])
+    assert all(torch.equal(*pair) for pair in zip(*second, strict=True))
+
+
+def test_evaluation_and_the_unrolled_step_are_in_true_float32_whatever_was_asked_for():
+    supernet, data, seen = make_supernet().float(), Batches(*make_images(dtype=torch.float)), []
+    supernet.register_forward_hook(
+        lambda _, __, out: seen.append(
+            (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, out.dtype == torch.float)
+        )
+    )
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    bilevel, batch = Bilevel(supernet, SearchSettings(amp=True)), next(data.clean(12))
+    try:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        bilevel.step_w(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            ptnas.evaluate(supernet, data, 6)
+            bilevel.compute_unrolled_gradient(batch, batch)
+        bilevel.step_w(batch)
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+    assert seen == [("high", True, False), *6 * [("highest", False, True)], ("high", True, False)]
+
+
 # ---- the steps
 
 
 def test_the_step_of_alpha_comes_before_that_of_w_and_each_moves_its_own():
     supernet = make_supernet()
-    bilevel, calls = Bilevel(supernet, SearchSettings(), lr=0.1), []
+    bilevel, calls = Bilevel(supernet, SearchSettings(lr=0.1)), []
     for step in (bilevel.step_alpha, bilevel.step_w):
 
         def watch(*batches, step=step, name=step.__name__):
@@ -149,7 +185,7 @@ def test_the_step_of_alpha_comes_before_that_of_w_and_each_moves_its_own():
 def test_every_batch_of_training_has_noise_of_its_own():
     supernet, seen, data = make_supernet("s4"), [], Batches(*make_images(12))
     supernet.noises[0].register_forward_hook(lambda noise, *_: seen.append(noise.batch))
-    bilevel = Bilevel(supernet, SearchSettings(batch_size=6), lr=0.1)
+    bilevel = Bilevel(supernet, SearchSettings(batch_size=6, lr=0.1))
     for epoch in (0, 1):
         bilevel.train_epoch(data, data, epoch)
     assert seen == [0, 0, 1, 1, 2, 2, 3, 3], "the steps of α and w on a batch share theirs"
@@ -159,9 +195,9 @@ def test_every_batch_of_training_has_noise_of_its_own():
 def test_in_single_precision_too_a_step_is_that_of_plain_sgd(space):
     """The fused optimiser is wrong, and does not say so, where w and its gradient differ in their memory layout."""
     supernet = make_supernet(space, channels=8, image_channels=3).float()
-    other, settings = copy.deepcopy(supernet), SearchSettings(clip=1e9)
+    other, settings = copy.deepcopy(supernet), SearchSettings(lr=0.1, clip=1e9)
     images, labels = make_images(channels=3, dtype=torch.float)
-    Bilevel(supernet, settings, lr=0.1).step_w((images, labels))
+    Bilevel(supernet, settings).step_w((images, labels))
     w = other.weight_parameters()
     F.cross_entropy(other(images), labels).backward()
     torch.optim.SGD(w, 0.1, momentum=settings.momentum, weight_decay=settings.weight_decay, foreach=False).step()
@@ -174,13 +210,13 @@ def test_absent_weights_are_left_alone_by_the_step_of_w():
     supernet.decide("normal", 0, 0)
     absent = supernet.skeleton.cells[0].edges[0].operations[1]
     before = copy.deepcopy(absent.state_dict())
-    Bilevel(supernet, SearchSettings(), lr=0.1).step_w(make_images())
+    Bilevel(supernet, SearchSettings(lr=0.1)).step_w(make_images())
     assert all(torch.equal(value, before[name]) for name, value in absent.state_dict().items())
 
 
 def test_the_alpha_of_a_decided_edge_stays_as_it_is():
     supernet, images = make_supernet(), make_images()
-    bilevel = Bilevel(supernet, SearchSettings(alpha_lr=0.1), lr=0.1)
+    bilevel = Bilevel(supernet, SearchSettings(alpha_lr=0.1))
     bilevel.step_alpha(images, images)  # so that Adam has moments for every row
     supernet.decide("normal", 3, 1)
     supernet.prune("normal", 5)

@@ -22,7 +22,7 @@ DATA = Batches(*make_images(12))
 
 def make_selection(supernet, data=DATA, search=None, **settings):
     how = SelectionSettings(**{"tune_epochs": 0} | settings)
-    return Selection(supernet, search or SearchSettings(), how, data, data)
+    return Selection(Bilevel(supernet, search or SearchSettings()), how, data, data)
 
 
 @contextlib.contextmanager
@@ -173,7 +173,7 @@ def test_discretisation_accuracy_is_that_of_a_copy_that_was_decided_and_tuned():
     for name, value in supernet.state_dict().items():
         assert torch.equal(value, before[name]) if torch.is_tensor(value) else value == before[name]
     supernet.decide("normal", 4, 1)
-    Bilevel(supernet, SearchSettings(), lr=SearchSettings.lr / 10).train_epoch(DATA, DATA, SearchSettings.epochs)
+    Bilevel(supernet, SearchSettings(lr=SearchSettings.lr / 10)).train_epoch(DATA, DATA, SearchSettings.epochs)
     (wanted,) = ptnas.evaluate(supernet, DATA, 512)
     assert scores[1] == ((wanted.accuracy, -wanted.loss), {"accuracy": wanted.accuracy, "loss": wanted.loss})
     (pruned,) = ptnas.discretization(judge, [Candidate("normal", 3, None)])
@@ -208,6 +208,31 @@ def test_tuning_trains_w_at_a_tenth_of_the_learning_rate_and_alpha_unless_it_is_
         assert not torch.equal(former, now)
     for former, now in zip(before.alpha_parameters(), supernet.alpha_parameters(), strict=True):
         assert torch.equal(former, now) == (alpha == "fixed") == (not now.any())
+
+
+def test_adam_goes_on_with_its_moments_of_the_search_and_sgd_starts_anew():
+    data, settings = Batches(*make_images(12)), SearchSettings(epochs=2, batch_size=6)
+    take_steps(search := Search(make_supernet(), settings, data, data))
+    by_hand = copy.deepcopy(search.bilevel)
+    by_hand.w_optimizer = torch.optim.SGD(by_hand.w, 0.0, settings.momentum, 0, settings.weight_decay)
+    by_hand.lr = settings.lr / 10
+    candidate = Candidate("normal", 4, 1)
+    how = SelectionSettings(criterion="discretization", tune_epochs=2)
+    selection = Selection(search.bilevel, how, data, data)
+    assert selection.bilevel.alpha_optimizer.state, "the moments of the search"
+    for _ in range(2):  # copies leave those of the supernet as they are
+        (score,) = ptnas.discretization(selection.judge, [candidate])
+    by_hand.supernet.decide(*candidate)
+    for epoch in (2, 3):
+        by_hand.train_epoch(data, data, epoch)
+    (wanted,) = ptnas.evaluate(by_hand.supernet, data, 512)
+    assert score.measured == {"accuracy": wanted.accuracy, "loss": pytest.approx(wanted.loss, rel=1e-9)}
+    search.bilevel.supernet.decide(*candidate)
+    for epoch in (2, 3):
+        search.bilevel.train_epoch(data, data, epoch)
+    assert ptnas.evaluate(search.bilevel.supernet, data, 512)[0].loss == pytest.approx(wanted.loss, rel=1e-9)
+    for ours, theirs in zip(search.bilevel.alpha, by_hand.alpha, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_tuning_ends_when_the_supernet_is_as_good_as_at_the_start_or_gets_no_better(monkeypatch):

@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from genotypes import PUBLISHED
-from ptnas import Network, Retraining, RetrainSettings, Search, SearchSettings, Selection, SelectionSettings, Sgas
+from ptnas import (
+    Bilevel,
+    Network,
+    Retraining,
+    RetrainSettings,
+    Search,
+    SearchSettings,
+    Selection,
+    SelectionSettings,
+    Sgas,
+)
 from tests.conftest import Batches, make_images, make_supernet
 
 DATA = Batches(*make_images(12, dtype=torch.float))
@@ -30,7 +40,8 @@ def search(kind=Search, **settings):
 
 def select(space="s4", **settings):
     supernet = make_supernet(space, channels=2).float()
-    return Selection(supernet, SearchSettings(batch_size=12, lr=0.5), SelectionSettings(**settings), DATA, DATA)
+    bilevel = Bilevel(supernet, SearchSettings(batch_size=12, lr=0.5))
+    return Selection(bilevel, SelectionSettings(**settings), DATA, DATA)
 
 
 def retrain():
@@ -62,6 +73,8 @@ def test_a_task_that_was_saved_and_loaded_takes_the_same_steps_to_the_same_bits(
     resumed.load_state_dict(torch.load(file, weights_only=True))
     until = 3
     assert take_steps(resumed, records, until) == take_steps(whole, until=until)
-    ours, theirs = ((task.network if begin is retrain else task.supernet).state_dict() for task in (resumed, whole))
+    ours, theirs = (
+        (task.network if begin is retrain else task.bilevel.supernet).state_dict() for task in (resumed, whole)
+    )
     for name, value in ours.items():
         assert torch.equal(value, theirs[name]) if torch.is_tensor(value) else value == theirs[name]

@@ -214,7 +214,7 @@ def test_edges_from_one_node_compute_the_equal_starts_of_their_operations_once_i
 def test_low_memory_changes_no_bit_of_a_search(space, order):
     results = []
     for low_memory in (False, True):
-        bilevel = Bilevel(make_supernet(space, low_memory=low_memory), SearchSettings(order=order), lr=0.1)
+        bilevel = Bilevel(make_supernet(space, low_memory=low_memory), SearchSettings(lr=0.1, order=order))
         for _ in range(2):
             bilevel.step_alpha(make_images(8), make_images(8, seed=1))
             bilevel.step_w(make_images(8))
