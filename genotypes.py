@@ -89,6 +89,10 @@ class Space:
         NAS-Bench-201 only the last."""
         return self.nodes if self.family == "darts" else self.nodes[-1:]
 
+    @property
+    def has_none(self) -> bool:
+        return any("none" in names for rows in self.operations.values() for names in rows)
+
     def into(self, node: int) -> list[int]:
         """Returns the indices of the edges that end in `node`."""
         return [index for index, (_, output) in enumerate(self.edges) if output == node]
@@ -231,14 +235,17 @@ class Genotype(NamedTuple):
 
     @staticmethod
     def from_text(text: str) -> Genotype:
-        """Reads `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), ...)` without evaluating it.
-        Raises ValueError, which says what is wrong."""
+        """Reads `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), ...)`, or a dict of the same
+        fields, without evaluating it. Raises ValueError, which says what is wrong."""
         if len(text) > 20_000:
             raise ValueError("a genotype of more than 20,000 characters")
         try:
             call = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise ValueError("not of the form Genotype(normal=[...], normal_concat=..., ...)") from None
+        if isinstance(call, ast.Dict):
+            keys = [key.value if isinstance(key, ast.Constant) else None for key in call.keys]
+            return Genotype.from_json({key: _read_literal(each) for key, each in zip(keys, call.values, strict=True)})
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
             raise ValueError("not of the form Genotype(normal=[...], normal_concat=..., ...)")
         if len(call.args) > len(Genotype._fields):
@@ -269,18 +276,28 @@ def _is_index(value: Any) -> bool:
     return type(value) is int and 0 <= value < 100
 
 
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2
+
+
+def _is_pair_of_pairs(value: Any) -> bool:
+    return _is_pair(value) and all(map(_is_pair, value))
+
+
 def _check_cell(name: str, value: Any) -> Cell:
     """Returns the pairs of a cell as tuples. Raises ValueError unless each is (operation, an earlier node)."""
+    if isinstance(value, list | tuple) and all(map(_is_pair_of_pairs, value)):  # pt.darts has a list for each node
+        value = [pair for node in value for pair in node]
     if not isinstance(value, list | tuple) or not value or len(value) % 2 or len(value) > 40:
         raise ValueError(f"{name}: two (operation, input node) pairs are needed for each node")
     cell = []
     for position, pair in enumerate(value):
         node = 2 + position // 2
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
+        if not _is_pair(pair):
             raise ValueError(f"{name}: entry {position} is not an (operation, input node) pair")
         operation, source = pair
         if operation not in tuple(OPERATIONS):
-            raise ValueError(f"{name}: unknown operation {operation!r}; the operations are {', '.join(OPERATIONS)}")
+            raise ValueError(f"{name}: unknown operation {operation!r:.80}; the operations are {', '.join(OPERATIONS)}")
         if not _is_index(source) or source >= node:
             raise ValueError(f"{name}: node {node} cannot take its input from node {source!r}")
         cell.append((operation, source))
@@ -334,6 +351,34 @@ class Arch:
         if len(operations) != len(space.edges) or str(arch) != text.strip():
             raise ValueError("not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
         return arch
+
+
+def read_architecture(text: str) -> Genotype | Arch:
+    """Finds an architecture in a text as people paste it: in a line of a log, or over several lines; of several the
+    last. It has one of these forms:
+
+    Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=...)
+    {'normal': [[('sep_conv_3x3', 1), ('skip_connect', 0)], ...], 'normal_concat': [2, 3, 4, 5], ...}
+    |op~0|+|op~0|op~1|+|op~0|op~1|op~2|
+
+    Raises ValueError, which says what is wrong.
+    """
+    starts = [match.start() for match in re.finditer(r"Genotype\(|\{\s*['\"](normal|reduce)", text)]
+    if starts:
+        return Genotype.from_text(_cut_expression(text[starts[-1] :]))
+    if cells := re.findall(r"\|\S*\|", text):
+        return Arch.from_text(cells[-1])
+    raise ValueError("neither Genotype(...) nor a dict of its fields nor |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+
+
+def _cut_expression(text: str) -> str:
+    """Returns the text up to the bracket that closes its first one."""
+    depth = 0
+    for match in re.finditer(r"[([{]|[)\]}]", text):
+        depth += 1 if match.group() in "([{" else -1
+        if not depth:
+            return text[: match.end()]
+    raise ValueError("a bracket of the genotype is not closed")
 
 
 # ==== Published cells ===============================================================================================

@@ -889,9 +889,8 @@ class Judge:
         return evaluate(supernet or self.supernet, self.valid, eval_batch_size, masks, passes)
 
     def tune_and_measure(self, trial: Bilevel) -> Measurement:
-        """Tunes a copy and measures its supernet. SGD starts anew, Adam goes on with the moments at hand. All copies of
-        a step see the same batches and draws."""
-        trial.w_optimizer.state.clear()
+        """Tunes a copy as the supernet itself would be tuned, and measures it. All copies of a step see the same
+        batches and draws."""
         device = trial.w[0].device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for epoch in range(self.settings.tune_epochs):

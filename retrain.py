@@ -4,6 +4,7 @@
     python retrain.py --arch DARTS_V2 --dataset cifar10                             # the paper's setting: use a GPU
     python retrain.py --arch DARTS_V2 --dataset imagenet --data /path/to/folders    # folders train/ and val/
     python retrain.py --arch "Genotype(normal=[...], ...)" --dataset my_images --preset laptop
+    python retrain.py --arch search.log                                             # what another program printed
     python retrain.py --arch "|nor_conv_3x3~0|+|...|+|...|" --dataset cifar10       # a cell of NAS-Bench-201
     python retrain.py --arch DARTS_V2 --dataset cifar10 --preset paper --summary    # parameters and multiply-adds
 
@@ -38,7 +39,7 @@ SHAPES = {
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     parser = runs.Parser(description=__doc__.split("\n")[0])
-    parser.add_argument("--arch", required=True, help="FILE.json, a published name, 'Genotype(...)', '|op~0|+...'")
+    parser.add_argument("--arch", required=True, help="FILE, a published name, 'Genotype(...)', '|op~0|+...'")
     parser.add_argument("--summary", action="store_true", help="print the size of the network; needs no data")
     runs.add_training_options(parser)
     runs.add_run_options(parser, save="network.pt", low_memory=False)

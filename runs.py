@@ -40,7 +40,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from tqdm import tqdm
 
-from genotypes import PUBLISHED, SPACES, Arch, Genotype
+from genotypes import PUBLISHED, SPACES, Arch, Genotype, read_architecture
 from ptnas import Record, SettingError, Settings
 
 try:
@@ -732,31 +732,45 @@ Architecture = Genotype | Arch
 
 
 def load_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
-    """Returns an architecture, from a published name, `Genotype(...)`, the text of NAS-Bench-201 or a JSON file, and
-    what else the file says (space, data set, preset, image size). Raises UserError."""
+    """Returns an architecture, from a published name, a file, or text that `read_architecture` can read, and what else
+    is known of it (space, data set, preset, image size). Raises UserError."""
     if text in PUBLISHED:
         space = re.search(r"_(S[1-4])_", text)
         return PUBLISHED[text], {"space": space.group(1).lower()} if space else {}
+    with contextlib.suppress(OSError, ValueError):  # a text that cannot be a file name
+        if Path(text).is_file():
+            return load_genotype(Path(text))
     try:
-        if text.lstrip().startswith("Genotype"):
-            return Genotype.from_text(text), {}
-        if text.lstrip().startswith("|"):
-            return Arch.from_text(text), {"space": "nb201"}
+        return read_text(text)
     except ValueError as error:
-        raise UserError(f"--arch: {error}") from None
-    path = Path(text)
-    if len(text) > 4096 or not path.is_file():
-        forms = "no file, not Genotype(...), not |op~0|+..."
-        raise UserError(f"no architecture {text[:80]!r}: {forms}, and none of {', '.join(PUBLISHED)}")
-    return load_genotype(path)
+        start = " ".join(text[:200].split())[:80]
+        known = "" if re.search(r"[(|{]", text) else f", no file, and none of {', '.join(PUBLISHED)}"
+        raise UserError(f"no architecture {start!r}: {error}{known}") from None
+
+
+def read_text(text: str) -> tuple[Architecture, dict[str, Any]]:
+    """Returns the architecture in a text, and its space if that is NAS-Bench-201. Raises ValueError."""
+    architecture = read_architecture(text)
+    return architecture, {"space": "nb201"} if isinstance(architecture, Arch) else {}
 
 
 def load_genotype(path: Path) -> tuple[Architecture, dict[str, Any]]:
-    """Returns an architecture from a JSON file, and what else the file says. Raises UserError."""
+    """Returns the architecture in a file, and what else the file says. The file is genotype.json, network.pt, or holds
+    a text that `read_architecture` can read. Raises UserError."""
+    if zipfile.is_zipfile(path):
+        network = load_checkpoint(path, "network")
+        with blame(path, "holds no genotype"):
+            reads = asdict(RunSettings.of(network["settings"]))
+            architecture, known = read_text(network["settings"]["genotype"])
+            return architecture, known | network["origin"] | reads
     with blame(path, "holds no genotype"):
         if path.stat().st_size > 10 << 20:
             raise ValueError("more than 10 MiB")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        try:
+            content = json.loads(text)
+        except ValueError:
+            return read_text(text)
         if not isinstance(content, dict):
             raise ValueError("not a JSON object")
         if not content.keys() & {"genotype", "arch"}:

@@ -67,6 +67,8 @@ def run(argv: Sequence[str] | None) -> None:
             what = f"search on {args.space}, preset {preset}, seed {args.seed}, on {device}, {images}"
             runs.announce(what, asdict(SearchSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
+            if search.sgas != "none" and not SPACES[args.space].has_none:
+                runs.note(f"note: {args.space} has no `none`, so importance is constant and certainty orders the edges")
             train(result, search, data, args, device)
     accuracy = result.records[-1]["valid_accuracy"]
     print(f"supernet {args.save}: space {args.space}, {search.epochs} epochs, validation accuracy {accuracy:.2f}%")

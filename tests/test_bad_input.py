@@ -107,7 +107,7 @@ def test_a_damaged_or_foreign_file_is_refused(inputs, monkeypatch, refuse, name)
     monkeypatch.chdir(inputs)
     refuse(f"select --ckpt {name}", f"{name} is damaged or no checkpoint")
     refuse(f"analyze fig1 --ckpt {name}", f"{name} is damaged or no checkpoint")
-    refuse(f"retrain --arch {name}", f"{name} holds no genotype")
+    refuse(f"retrain --arch {name}", f"{name} {'is damaged' if name in ('other.pt', 'tensor.pt') else 'holds no geno'}")
     if name.endswith(".pt"):
         refuse(f"train_search --space s2 --save {name} --resume", f"{name} is damaged or no checkpoint")
 
@@ -143,11 +143,13 @@ UNKNOWN = shlex.quote(str(PUBLISHED["DARTS_V2"]).replace("dil_conv_3x3", "conv")
         ("select --ckpt nb201.pt --benchmark missing.csv", "there is no file"),
         ("retrain --arch DARTS_V3", "DARTS_V1, DARTS_V2"),
         ("retrain --arch list.json", "not a JSON object"),
-        ("retrain --arch \"Genotype(normal=__import__('os').abort())\"", "--arch"),
-        (f"retrain --arch 'Genotype({'(' * 5000}'", "not of the form"),
+        ("retrain --arch \"Genotype(normal=__import__('os').abort())\"", "only lists, tuples, names"),
+        (f"retrain --arch 'Genotype({'(' * 5000}'", "a bracket of the genotype is not closed"),
+        (f"retrain --arch 'Genotype({'(' * 5000}{')' * 5001}'", "not of the form"),
         (f"retrain --arch {UNKNOWN}", "unknown operation 'conv'"),
-        (f"retrain --arch {'x' * 1000}", "File name too long"),
-        (f"retrain --arch {'x' * 100_000}", "no architecture"),
+        (f"retrain --arch {'x' * 1000}", f"no architecture '{'x' * 80}': neither Genotype(...)"),
+        (f"retrain --arch '{'line ' * 30_000}\n\0'", "no architecture 'line line"),
+        ("retrain --arch genotype.pt", "holds a selection, and a network is needed"),
         ("retrain --arch '|none~0|+|none~0|none~1|+|none~0|none~1|none~2|' --dataset imagenet", "ImageNet"),
         ("retrain --arch DARTS_V2 --dataset imagenet --data nothing", "train/ and val/"),
         ("retrain --arch DARTS_V2 --dataset images --summary", "--summary reads no data"),

@@ -65,7 +65,23 @@ def test_an_earlier_result_is_moved_aside_as_a_whole_with_its_snapshots(folder, 
     assert sorted(path.suffix for path in folder.glob("supernet.2.*")) == [".jsonl", ".png", ".pt"]
 
 
+def test_an_architecture_comes_from_a_network_too_or_from_a_text_in_a_file(folder, capsys):
+    wanted, flags = torch.load("network.pt")["settings"], ["--layers", "3", "--epochs", "1", *SMALL]
+    (folder / "search.log").write_text(f"12:00 genotype = {wanted['genotype']}\n12:01 done (at last)\n")
+    for source, image_size in (("network.pt", 8), ("search.log", None)):
+        assert retrain(["--arch", source, *flags, "--save", "again.pt"]) == 0
+        assert torch.load("again.pt")["settings"] == wanted | {"epochs": 1, "image_size": image_size}
+    assert runs.load_architecture("network.pt")[1]["supernet"] == runs.fingerprint(folder / "supernet.pt")
+
+
 # ---- Output -------------------------------------------------------------------------------------------------------
+
+
+def test_sgas_on_a_space_without_none_notes_that_certainty_alone_orders_the_edges(tmp_path, capsys):
+    flags = ["--sgas", "magnitude", "--epochs", "1", *SMALL, "--save", str(tmp_path / "supernet.pt")]
+    for space, noted in (("s2", True), ("s3", False)):
+        assert train_search(["--space", space, *flags]) == 0
+        assert ("note: s2 has no `none`" in capsys.readouterr().err) == noted
 
 
 def test_the_last_line_on_stdout_is_the_result_and_a_finished_run_says_so(folder, capsys):

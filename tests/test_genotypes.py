@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genotypes import OPERATIONS, PUBLISHED, SPACES, Arch, Genotype
+from genotypes import OPERATIONS, PUBLISHED, SPACES, Arch, Genotype, read_architecture
 
 
 @st.composite
@@ -73,11 +73,40 @@ def test_a_bad_genotype_is_refused(text):
         Genotype.from_text(text)
 
 
+DICT = {name: list(value) for name, value in PUBLISHED["DARTS_V2"]._asdict().items()}
+NESTED = DICT | {name: [DICT[name][at : at + 2] for at in range(0, 8, 2)] for name in ("normal", "reduce")}
+CELL = "|none~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|"
+PASTED = {
+    "a line of a log": f"2020-01-31 12:00:00,123 genotype = {GOOD}",
+    "several lines": GOOD.replace(", ", ",\n    ").replace("Genotype(", "Genotype(\n"),
+    "a log": f"epoch 1 {PUBLISHED['DARTS_V1']}\ntrain_acc (50.0)\n{{'lr': 0.1}}\nepoch 2 {GOOD}\nvalid_acc (60.0)\n",
+    "a dict": f"genotype = {DICT}",
+    "a dict with a range": str(DICT).replace("[2, 3, 4, 5]", "range(2, 6)"),
+    "JSON": json.dumps(DICT, indent=1),
+    "pairs by node": "Genotype({})".format(", ".join(f"{name}={value}" for name, value in NESTED.items())),
+    "JSON by node": json.dumps(NESTED),
+    "a cell of NAS-Bench-201": f"arch: '{CELL}', test accuracy 10.0",
+}
+
+
+@pytest.mark.parametrize("text", PASTED.values(), ids=PASTED)
+def test_an_architecture_is_read_as_people_paste_it(text):
+    wanted = Arch.from_text(CELL) if CELL in text else PUBLISHED["DARTS_V2"]
+    assert read_architecture(text) == wanted
+
+
+@pytest.mark.parametrize("text", [GOOD[:-1], "{'normal': []}", "{'normal': [], **{}}", "| a | table |", ""])
+def test_a_text_without_an_architecture_is_refused(text):
+    with pytest.raises(ValueError, match=r"\w"):
+        read_architecture(text)
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_parsed_or_refused(text):
-    for attempt in (text, f"Genotype({text})"):
+    attempts = text, f"Genotype({text})", f"{{'normal': {text}}}"
+    for read, attempt in itertools.product((Genotype.from_text, read_architecture), attempts):
         try:
-            Genotype.from_text(attempt)
+            read(attempt)
         except ValueError as error:
             assert str(error)
 

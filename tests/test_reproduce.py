@@ -124,9 +124,10 @@ def test_tables_2_and_5_stand_beside_the_figures_of_the_paper(tmp_path, reproduc
     (tmp_path / "commands.json").write_text('{"setting": {"dataset": "cifar10", "preset": "paper"}}')
     for seed, error in enumerate((2.5, 2.7)):
         write_network(tmp_path / f"darts-cifar10-darts-pt-{seed}.network.pt", error)
-    write_network(tmp_path / "darts-cifar10-sgas-0.network.pt", 2.75)
-    write_network(tmp_path / "darts-cifar10-sgas-1.network.pt", 1.0, finished=False)
-    write_network(tmp_path / "darts+none-cifar10-darts-pt-0.network.pt", 9.0)
+    write_network(tmp_path / "darts+none-cifar10-sgas-0.network.pt", 2.75)
+    write_network(tmp_path / "darts+none-cifar10-sgas-1.network.pt", 1.0, finished=False)
+    write_network(tmp_path / "darts+none-cifar10-darts-pt-0.network.pt", 9.0)  # neither is of Table 2
+    write_network(tmp_path / "darts-cifar10-darts-0.network.pt", 9.0)
     write_network(tmp_path / "s2-cifar10-darts-pt-0.network.pt", 8.0)
     printed = reproduce("table2")
     assert "--dataset cifar10 --preset paper" in printed
@@ -142,8 +143,18 @@ def test_tables_2_and_5_stand_beside_the_figures_of_the_paper(tmp_path, reproduc
     assert table2 == rows
     assert table5["DARTS+PT"][:4] == ["25.5, top-5 8.0, 4.6 M", "25.50 ± 0.71", "25.00, 26.00", "8.50 ± 0.71"]
     assert len(json.loads((tmp_path / "table2.json").read_text())["imagenet"]) == 2
-    assert read_rows(reproduce("table2", "--space", "darts+none"))["DARTS+PT"][1] == "9.00"
     assert read_rows(reproduce("table3", "--space", "s2", "s2"))["DARTS+PT"][:3] == ["2.79", "8.00", "8.00"]
+
+
+def test_in_table_2_darts_and_sgas_search_a_space_with_none(tmp_path, in_process, monkeypatch, reproduce):
+    monkeypatch.setattr(REPRODUCE.Study, "run", lambda self, jobs: in_process.extend(job.command for job in jobs))
+    assert "--run makes them" in reproduce("table2", "--run", "--seeds", "0")
+    searches = dict.fromkeys(tuple(each[1:5]) for each in in_process if each[0] == "train_search.py")
+    assert [" ".join(each) for each in searches] == [
+        "--alpha bilevel --space darts+none", "--alpha bilevel --space darts", "--alpha fixed --space darts",
+        "--noise uniform --space darts", "--sgas magnitude --space darts+none",
+        "--sgas perturbation --space darts+none",
+    ]  # fmt: skip
 
 
 def test_a_folder_without_sound_networks_is_an_error(tmp_path, reproduce):
@@ -210,14 +221,17 @@ def test_all_eight_methods_share_five_searches(tmp_path, benchmark, in_process, 
 
 
 def test_table_4_has_the_networks_of_the_darts_space_in_the_papers_setting(tmp_path, benchmark, monkeypatch, reproduce):
-    made = [{"method": "DARTS+PT", "test_error": {"cifar10": 6.0}}]
+    made = [{"method": name, "test_error": {"cifar10": 6.0}} for name in ("DARTS", "DARTS+PT")]
     monkeypatch.setattr(REPRODUCE, "make_architectures", lambda *_: made)
     monkeypatch.setattr(REPRODUCE.Study, "run", lambda *_: None)
     write_network(tmp_path / "darts-cifar10-darts-pt-0.network.pt", 2.5)
-    write_network(tmp_path / "s2-cifar10-darts-pt-0.network.pt", 40.0)
-    for preset, here in (("paper", "2.50"), ("laptop", "-")):
+    write_network(tmp_path / "darts+none-cifar10-darts-0.network.pt", 3.1)
+    for name in ("s2-cifar10-darts-pt", "darts+none-cifar10-darts-pt", "darts-cifar10-darts"):
+        write_network(tmp_path / f"{name}-0.network.pt", 40.0)
+    for preset, here in (("paper", ("3.10", "2.50")), ("laptop", ("-", "-"))):
         flags = ["--benchmark", benchmark, "--dataset", "cifar10", "--preset", preset]
-        assert read_rows(reproduce("table4", *flags))["DARTS+PT"][4:] == ["2.61 ± 0.08", here]
+        rows = read_rows(reproduce("table4", *flags))
+        assert (rows["DARTS"][5], rows["DARTS+PT"][5]) == here
 
 
 def test_luck_is_the_chance_of_a_mean_as_low():
