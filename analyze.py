@@ -30,7 +30,6 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 import torch
-from matplotlib.figure import Figure
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
@@ -41,6 +40,7 @@ import ptnas
 import runs
 from data import ImageData, load_supernet_data
 from genotypes import SPACES, is_convolution
+from plots import Figure
 
 Record = dict[str, Any]
 

@@ -1,15 +1,22 @@
 """The pictures: of a search, inside a supernet (Sec. 3), of a selection, of cells, of a training, of many runs.
 
-Each function draws records, as the commands log them, into an empty figure, which `runs.save_picture` writes.
+Each function draws records, as the commands log them, into an empty figure, from which `render` makes a PNG.
 """
 
 from __future__ import annotations
 
+import io
 import itertools
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+if "ipykernel" not in sys.modules:  # a command that a notebook starts inherits a backend that may be missing
+    os.environ["MPLBACKEND"] = "agg"
+
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,6 +41,16 @@ AXES = {
     "valid_accuracy": "validation accuracy (%)",
 }
 CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell", "cell": "cell"}
+
+
+def render(draw: Callable[[Figure], None]) -> bytes:
+    """Returns a PNG of what `draw` draws into an empty figure, in matplotlib's own style, whatever the machine's is."""
+    file = io.BytesIO()
+    with matplotlib.style.context("default"):
+        figure = Figure(layout="constrained")
+        draw(figure)
+        figure.savefig(file, format="png", dpi=120)
+    return file.getvalue()
 
 
 def escape_name(name: str) -> str:

@@ -36,11 +36,12 @@ from typing import Annotated, Any, Literal, NoReturn, Protocol
 
 import torch
 import torch.distributed as dist
-from matplotlib.figure import Figure
 from torch import nn
 from tqdm import tqdm
 
+import plots
 from genotypes import PUBLISHED, SPACES, Arch, Genotype, read_architecture
+from plots import Figure
 from ptnas import Record, SettingError, Settings
 
 try:
@@ -455,9 +456,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def save_picture(path: Path, draw: Callable[[Figure], None]) -> None:
     if speaks():
-        figure = Figure(layout="constrained")
-        draw(figure)
-        write(path, lambda file: figure.savefig(file, format="png", dpi=120))
+        picture = plots.render(draw)
+        write(path, lambda file: file.write(picture))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,9 @@
 """The pictures show what their records say."""
 
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 from matplotlib.colors import to_hex
@@ -9,6 +12,7 @@ from matplotlib.patches import Rectangle
 
 import plots
 from genotypes import PUBLISHED, SPACES, Arch
+from tests.conftest import ROOT
 
 ARCH = Arch(("skip_connect", "nor_conv_3x3", "none", "nor_conv_1x1", "avg_pool_3x3", "nor_conv_3x3"))
 
@@ -32,6 +36,18 @@ def make_strength(space, edge, chosen, losses):
     }
     where = {"supernet": f"{space}.pt", "cell": SPACES[space].cell_types[0], "edge": list(SPACES[space].edges[edge])}
     return where | {"operations": operations, "chosen": chosen, "tau": {"magnitude": None, "perturbation": 1.0}}
+
+
+def test_no_setting_of_matplotlib_changes_a_picture(tmp_path):
+    """A notebook names a backend that the environment of a command may lack, and not every machine has LaTeX."""
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\naxes.facecolor: black\n")
+    settings = {"MPLBACKEND": "module://missing.backend_inline", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    for name, more in (("plain", {}), ("changed", settings)):
+        line = [sys.executable, ROOT / "analyze.py", "cells", "DARTS_V2", "--save", tmp_path / f"{name}.png"]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("MPL")} | more
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "changed.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
