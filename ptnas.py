@@ -96,9 +96,11 @@ class Noise(nn.Module):
         self.stride, self.place, self.batch = stride, 0, 0
 
     def forward(self, x: Tensor) -> Tensor:
+        pixels = x[:, :, :: self.stride, :: self.stride]
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # an exported network has no generator of its own
+            return torch.randn_like(pixels)
         generator = torch.Generator(x.device).manual_seed((self.batch << 10) + self.place)
-        shape = x[:, :, :: self.stride, :: self.stride].shape
-        return to_channels_last(torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype))
+        return to_channels_last(torch.randn(pixels.shape, generator=generator, device=x.device, dtype=x.dtype))
 
 
 def number_noises(network: nn.Module) -> tuple[Noise, ...]:
@@ -445,11 +447,13 @@ class Supernet(nn.Module):
 
 
 class Measurement(NamedTuple):
-    """accuracy and top5: percent; loss: mean cross-entropy in nats."""
+    """accuracy and top5: percent; loss: mean cross-entropy in nats; by_class: for each class, how many of its images
+    are right, and how many it has."""
 
     accuracy: float
     loss: float
     top5: float
+    by_class: Sequence[tuple[int, int]] = ()
 
     def record(self, name: str) -> Record:
         """Returns accuracy and loss as entries of a record."""
@@ -460,24 +464,29 @@ class Meter:
     """Adds up batches. Sums stay on the device until `read`, so that training does not wait for them."""
 
     def __init__(self):
-        self.rows: list[Tensor] = []
+        self.losses: list[Tensor] = []
+        self.counts: Tensor | int = 0  # (3, classes): images that are right, or right among five classes, and all
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """logits: (N, classes); labels: (N,)."""
         logits = logits.detach().float()
-        loss = F.cross_entropy(logits, labels, reduction="sum")
+        self.losses.append(F.cross_entropy(logits, labels, reduction="sum"))
         better = (logits > logits.gather(1, labels[:, None])).sum(dim=1)  # classes that rank above the right one
-        count = torch.full_like(loss, len(labels))
-        self.rows.append(torch.stack([(better < 1).sum(), loss, (better < 5).sum(), count]))
+        each = torch.stack([better < 1, better < 5, better >= 0])
+        self.counts = self.counts + (each[:, :, None] & F.one_hot(labels, logits.shape[1]).bool()).sum(dim=1)
 
     def read(self) -> Measurement:
         """Returns the measurement over the batches of all processes. The sums are exact, so that it does not matter
         which process added which batch. Raises FloatingPointError if a loss is not finite."""
-        rows = gather_lists(torch.stack(self.rows).tolist() if self.rows else [])
-        right, loss, among_five, count = (math.fsum(column) for column in zip(*rows, strict=True))
+        losses = gather_lists(torch.stack(self.losses).tolist() if self.losses else [])
+        counts = gather_lists([self.counts.tolist()] if self.losses else [])
+        loss = math.fsum(losses)
         if not math.isfinite(loss):
             raise FloatingPointError("the loss is not finite")
-        return Measurement(100 * right / count, loss / count, 100 * among_five / count)
+        right, among_five, images = torch.tensor(counts).sum(dim=0).tolist()
+        count = sum(images)
+        accuracy, top5 = 100 * sum(right) / count, 100 * sum(among_five) / count
+        return Measurement(accuracy, loss / count, top5, list(zip(right, images, strict=True)))
 
 
 @contextmanager
@@ -1424,7 +1433,8 @@ class Retraining:
 
     def step(self, records: Sequence[Record]) -> Record:
         """Trains for the epoch that follows the records. Returns its record: learning rate, accuracies and test error
-        in percent, losses; in ImageNet form also the top-5 error."""
+        in percent, losses; in ImageNet form also the top-5 error; after the last epoch also what the classes have:
+        their accuracies and numbers of test images."""
         epoch, how = len(records), self.settings
         lr = how.lr * 0.97**epoch if how.decay == "exponential" else anneal(how.lr, 0.0, epoch, self.total)
         self.optimizer.param_groups[0]["lr"] = lr
@@ -1432,7 +1442,12 @@ class Retraining:
         (test,) = evaluate(self.network.eval(), self.test, how.eval_batch_size)
         record = {"epoch": epoch + 1, "lr": lr, **train.record("train"), **test.record("test")}
         record["test_error"] = 100 - test.accuracy
-        return record | ({"test_error_top5": 100 - test.top5} if how.form == "imagenet" else {})
+        if how.form == "imagenet":
+            record["test_error_top5"] = 100 - test.top5
+        if epoch + 1 == self.total:
+            record["class_accuracy"] = [100 * right / images if images else None for right, images in test.by_class]
+            record["class_images"] = [images for _, images in test.by_class]
+        return record
 
     def train_epoch(self, epoch: int, drop_probability: float) -> Measurement:
         """Trains for one pass over the training images. Returns the measurement on the training batches."""

@@ -75,9 +75,18 @@ def run(argv: Sequence[str] | None) -> None:
             runs.announce(what, asdict(RetrainSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
             train(result, genotype, origin, how, data, device)
-    last = result.records[-1]
-    top5 = f" (top-5 {last['test_error_top5']:.2f}%)" if "test_error_top5" in last else ""
-    print(f"network {args.save}: {how.epochs} epochs, test error {last['test_error']:.2f}%{top5}")
+    print(f"network {args.save}: {how.epochs} epochs, {describe_result(result.records[-1])}")
+
+
+def describe_result(last: dict) -> str:
+    """Returns the errors of the last record in words; where classes differ in size, also the mean of their accuracies,
+    in which a small class counts as much as a large one."""
+    more = [f"top-5 {last['test_error_top5']:.2f}%"] if "test_error_top5" in last else []
+    images = [count for count in last.get("class_images", ()) if count]
+    if images and max(images) > 1.1 * min(images):
+        by_class = [accuracy for accuracy in last["class_accuracy"] if accuracy is not None]
+        more.append(f"accuracy {last['test_accuracy']:.2f}%, mean by class {sum(by_class) / len(by_class):.2f}%")
+    return f"test error {last['test_error']:.2f}%" + (f" ({', '.join(more)})" if more else "")
 
 
 def train(

@@ -649,6 +649,9 @@ class Run:
         for name in {**before, **self.settings}:
             if str(before.get(name)) != str(self.settings.get(name)):
                 change = f"was begun with {name} {before.get(name)}, and now it is {self.settings.get(name)}"
+                if name == "epochs" and self.settings.get("decay") != "exponential":
+                    again = f"start anew with --epochs {self.settings['epochs']}, without --resume"
+                    change += f"; a cosine schedule cannot be extended: {again}"
                 raise UserError(f"--resume: {self.checkpoint} {change}")
 
     def loop(

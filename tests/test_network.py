@@ -152,6 +152,45 @@ def test_retraining_learns():
     assert last["test_error"] == pytest.approx(100 - last["test_accuracy"])
 
 
+def test_the_last_record_tells_accuracy_and_images_by_class_and_the_result_their_mean():
+    images, labels = make_images(40, classes=4, dtype=torch.float)
+    keep = (labels > 0) | (torch.arange(40) < 8)  # class 0 has two images
+    data, network = Batches(images[keep], labels[keep]), Network(PUBLISHED["DARTS_V1"], 3, 4, 4, 1)
+    first, last = take_steps(Retraining(network, RetrainSettings(epochs=2, lr=0.1), data, data))
+    assert "class_accuracy" not in first
+    assert last["class_images"] == [2, 10, 10, 10]
+    right = (network(data.images).argmax(1) == data.labels).float()
+    wanted = [100 * right[data.labels == label].mean().item() for label in range(4)]
+    assert last["class_accuracy"] == pytest.approx(wanted)
+    mean = f"(accuracy {last['test_accuracy']:.2f}%, mean by class {sum(wanted) / 4:.2f}%)"
+    assert retrain.describe_result(last).endswith(f"% {mean}")
+    even = last | {"class_images": [10, 10, 10, 10]}
+    assert retrain.describe_result(even) == f"test error {last['test_error']:.2f}%"
+
+
+# ---- export
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_network_is_exported_with_a_free_batch_size(noisy):
+    genotype = PUBLISHED["DARTS_V2"]
+    if noisy:
+        genotype = genotype._replace(normal=(("noise", 0), *genotype.normal[1:]), reduce=(("noise", 1),) * 8)
+    network = Network(genotype, 3, 4, 3, 1, auxiliary=True).eval()
+    batch, sizes = make_images(4, dtype=torch.float)[0], {0: torch.export.Dim("batch")}
+    exported = torch.export.export(network, (batch,), dynamic_shapes=(sizes,)).module()
+    traced = torch.jit.trace(network, (batch,), check_trace=not noisy)
+    for count in (2, 9):
+        images = make_images(count, dtype=torch.float, seed=1)[0]
+        for each in (exported, traced):
+            logits = each(images)
+            if noisy:
+                assert (logits.shape, logits.isfinite().all().item()) == ((count, 3), True)
+            else:
+                torch.testing.assert_close(logits, network(images))
+
+
 def test_imagenet_retraining_reports_top_5_and_decays_exponentially():
     data = Batches(*make_images(24, size=32, classes=8, dtype=torch.float))
     settings = RetrainSettings(form="imagenet", epochs=2, lr=0.1, decay="exponential", label_smoothing=0.1)

@@ -75,6 +75,14 @@ def test_a_changed_setting_is_named(folder, capsys):
         assert f"supernet.pt was begun with {flag} {before}, and now it is {now}" in capsys.readouterr().err
 
 
+def test_a_cosine_schedule_is_not_extended(folder, capsys):
+    for command, line in ((train_search, SEARCH), (retrain, ["--arch", "genotype.json", "--layers", "3", *SMALL])):
+        assert command([*line, "--epochs", "5", "--resume"]) == 2
+        error = capsys.readouterr().err
+        assert "a cosine schedule cannot be extended: start anew with --epochs 5, without --resume" in error
+        assert len(error.splitlines()) == 1
+
+
 def test_a_run_does_not_go_on_with_other_images(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     images = write_image_folder(tmp_path / "images")
