@@ -1421,6 +1421,10 @@ class RetrainSettings(Settings):
     label_smoothing: Annotated[float, 0.0, 1.0] = 0.0
     amp: bool = False  # as in `SearchSettings`
 
+    def build_network(self, architecture: Genotype | Arch, classes: int, image_channels: int) -> Network:
+        size = self.layers, self.channels, classes, image_channels
+        return Network(architecture, *size, self.form, auxiliary=self.auxiliary > 0)
+
 
 class Retraining:
     """Trains a discrete network from scratch, one epoch per step."""

@@ -15,15 +15,18 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import plots
 import runs
-from data import ImageData, load_data
+from data import ImageData, ImageFiles, load_data
+from genotypes import read_architecture
 from ptnas import Network, Retraining, RetrainSettings
 
 # Classes, channels and size of the images: what --summary needs to know of a data set
@@ -95,9 +98,7 @@ def train(
 ) -> None:  # fmt: skip
     """Takes the epochs that are left. origin: what genotype.json says of the search and the selection."""
     torch.manual_seed(runs.mix(result.settings["seed"]))
-    network = Network(
-        genotype, how.layers, how.channels, len(data.classes), data.channels, how.form, auxiliary=how.auxiliary > 0
-    )
+    network = how.build_network(genotype, len(data.classes), data.channels)
     size, dataset = count_parameters(network), result.settings["dataset"].rsplit("/", 1)[-1]
     title = f"{dataset}: {len(network.skeleton.cells)} cells, {size:,} parameters"
     result.loop(
@@ -121,7 +122,7 @@ def summarise(genotype: runs.Architecture, how: RetrainSettings, dataset: str, i
     if dataset not in SHAPES:
         raise runs.UserError(f"--summary reads no data; name one of {', '.join(SHAPES)} with --dataset")
     classes, channels, own = SHAPES[dataset]
-    network, size = Network(genotype, how.layers, how.channels, classes, channels, how.form), image_size or own
+    network, size = how.build_network(genotype, classes, channels), image_size or own
     counts = f"{count_parameters(network):,} parameters, {count_multiply_adds(network, channels, size):,} multiply-adds"
     cells = f"{len(network.skeleton.cells)} cells, {how.channels} channels, {classes} classes"
     print(f"{cells}: {counts} for an image of {size}x{size}")
@@ -138,6 +139,26 @@ def count_multiply_adds(network: Network, image_channels: int, image_size: int) 
     with FlopCounterMode(display=False) as counter:
         network.eval()(torch.zeros(1, image_channels, image_size, image_size))
     return counter.get_total_flops() // 2
+
+
+def load_network(path: Path) -> tuple[Network, list[str], Callable[[Path], Tensor]]:
+    """Returns a trained network in evaluation mode on the CPU, the names of its classes, and a function that reads an
+    image file as the images of a folder are read: path -> (1, C, S, S), with mean 0 and variance 1.
+
+    Raises runs.UserError if the file is no network that retrain.py saved, and the function if it is given no image.
+    """
+    saved = runs.load_checkpoint(Path(path), "network")
+    with runs.blame(path, "holds no network"):
+        architecture, how = read_architecture(saved["settings"]["genotype"]), RetrainSettings.of(saved["settings"])
+        network = how.build_network(architecture, len(saved["classes"]), saved["channels"])
+        network.load_state_dict(saved["state"]["network"])
+        mean, deviation = (torch.tensor(saved[name])[:, None, None] for name in ("mean", "deviation"))
+    kind = "RGB" if saved["channels"] == 3 else "L", saved["image_size"], saved["settings"]["dataset"] == "imagenet"
+
+    def read(image: Path) -> Tensor:
+        return ((ImageFiles([str(image)], *kind)[0, None] - mean) / deviation)[None]
+
+    return network.eval(), saved["classes"], read
 
 
 def main(argv: Sequence[str] | None = None) -> int:
