@@ -469,7 +469,7 @@ def run(argv: Sequence[str] | None) -> None:
     add(fig4, "fig8", like=nb201)
     command = add(fig6, like=runs.Parser(add_help=False))
     command.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="genotype.jsonl, with genotype.pt beside it")
-    command.add_argument("--save", type=Path, default=Path("fig6.png"), metavar="FILE", help="fig6.png by default")
+    command.add_argument("--save", type=runs.parse_file, default="fig6.png", metavar="FILE", help="fig6.png by default")
     command = add(fig9, like=study)
     command.add_argument("--ckpt", required=True, nargs="+", type=Path, metavar="FILE", help="supernets")
     command.add_argument("--benchmark", type=Path, metavar="CSV", help="true accuracies on NAS-Bench-201")

@@ -164,6 +164,12 @@ def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     return parse
 
 
+def parse_file(text: str) -> Path:
+    if not Path(text).name:  # such as "" or "."
+        raise argparse.ArgumentTypeError(f"a file name is needed, not {text!r}")
+    return Path(text)
+
+
 def parse_device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", text):
         raise argparse.ArgumentTypeError(f"auto, cpu, cuda, cuda:N or mps is needed, not {text!r}")
@@ -201,7 +207,7 @@ def add_run_options(parser: argparse.ArgumentParser, save: str, low_memory: bool
         parser.add_argument("--low-memory", action="store_true", help="compute cells again in the backward pass")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--workers", type=whole(0, 256), metavar="N", help="processes that read image files")
-    parser.add_argument("--save", type=Path, default=Path(save), metavar="FILE", help=f"result, {save} by default")
+    parser.add_argument("--save", type=parse_file, default=save, metavar="FILE", help=f"result, {save} by default")
     parser.add_argument("--resume", action="store_true", help="continue the run that wrote the result")
 
 

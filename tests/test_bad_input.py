@@ -129,6 +129,8 @@ UNKNOWN = shlex.quote(str(PUBLISHED["DARTS_V2"]).replace("dil_conv_3x3", "conv")
         ("train_search --space s2 --save no/supernet.pt", "there is no folder"),
         ("train_search --space s2 --save nothing", "it is a folder"),
         ("train_search --space s2 --save supernet.png", "ends in .pt"),
+        ("train_search --space s2 --save ''", "a file name is needed"),
+        ("analyze fig3 --save .", "a file name is needed"),
         (f"train_search --space s2 --save {'x' * 1000}.pt", "File name too long"),
         ("train_search --space s2 --save network.pt --resume", "holds a network, and a supernet is needed"),
         ("select --ckpt missing.pt", "there is no file missing.pt"),
