@@ -524,7 +524,7 @@ def add_options(parser: ArgumentParser, name: str) -> None:
         type=runs.parse_file,
         default=f"{name}.png",
         metavar="FILE",
-        help=f"{name}.png by default, with a .json",
+        help=f"{name}.png by default; a .json beside",
     )
 
 
