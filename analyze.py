@@ -519,13 +519,7 @@ def add_options(parser: ArgumentParser, name: str) -> None:
         add("--seed", type=runs.whole(0), default=0, metavar="N", help="seed of all random choices, 0 by default")
         add("--resume", action="store_true", help="continue the run that wrote the result")
         runs.add_machine_options(parser)
-    add(
-        "--save",
-        type=runs.parse_file,
-        default=f"{name}.png",
-        metavar="FILE",
-        help=f"{name}.png by default; a .json beside",
-    )
+    add("--save", type=runs.parse_file, default=f"{name}.png", metavar="FILE", help="a picture, with a .json beside it")
 
 
 def run(argv: Sequence[str] | None) -> None:
