@@ -13,8 +13,6 @@ import contextlib
 import math
 import os
 import pickle
-import signal
-import struct
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -33,9 +31,10 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from runs import DATASETS, UserError, get_share, mix, speaks, take_turns
+from runs import DATASETS, UserError, get_share, hold_signals, mix, set_up_worker, speaks, take_turns
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # an image twice as large is an error
+warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores, if asked to
 
 # ==== Splits and their batches ======================================================================================
 
@@ -163,6 +162,7 @@ def random_cutout(images: Tensor, side: int, generator: torch.Generator) -> Tens
 
 # ==== Loading =======================================================================================================
 
+SHARED_BYTES = 16 << 20  # of images that workers have read; two loaders work at a time, and Docker gives 64 MiB
 DEVICE_BYTES = 4 << 30  # a folder of images with more bytes of pixels stays files
 Source: TypeAlias = "Tensor | ImageFiles"  # uint8 images, (N, C, S, S)
 Parts = tuple[list[tuple[Source, Sequence[int]]], Sequence[str]]  # (images, labels) to train and to test; class names
@@ -229,7 +229,7 @@ def place_on_device(source: Source, image_size: int | None, device: torch.device
         return source.to(device)
     if source.vary is not None or math.prod(source.shape) > DEVICE_BYTES:
         return source
-    batches = torch.arange(len(source)).tensor_split(math.ceil(len(source) / 250))
+    batches = torch.arange(source.shape[0]).split(250)
     read = source.read(batches, None, device)
     bar = tqdm(read, "reading images", len(batches), unit="batch", leave=False, delay=1, disable=not speaks())
     return torch.cat(list(bar))
@@ -398,9 +398,6 @@ class ImageFiles(Dataset):
         self.vary: v2.Transform | None = None
         self.shape = (len(paths), 3 if mode == "RGB" else 1, size, size)
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
     def __getitem__(self, key: tuple[int, int | None]) -> Tensor:
         index, epoch = key
         image = decode_image(self.paths[index], self.mode)
@@ -411,18 +408,21 @@ class ImageFiles(Dataset):
             return v2.functional.pil_to_tensor(self.vary(image))
 
     def read(self, batches: Sequence[Tensor], epoch: int | None, device: torch.device) -> Iterator[Tensor]:
-        """Returns an iterator over batches of images, (N, C, S, S) on the device, from batches of their indices."""
-        keys = [[(index, epoch) for index in batch.tolist()] for batch in batches]
+        """Yields batches of images, (N, C, S, S) on the device, from batches of their indices. Workers read parts of
+        them: two parts for each worker fit in the shared memory at a time."""
+        count = max(1, SHARED_BYTES // (2 * max(1, self.workers) * math.prod(self.shape[1:])))
+        parts = [[(index, epoch) for index in part.tolist()] for batch in batches for part in batch.split(count)]
         own = torch.Generator()  # the loader draws a seed that is not used: it must not come from the global generator
-        options = {"worker_init_fn": ignore_signals, "generator": own, "pin_memory": device.type == "cuda"}
-        loader = DataLoader(self, batch_sampler=keys, num_workers=self.workers if len(keys) > 1 else 0, **options)
-        return (images.to(device, non_blocking=True) for images in loader)
-
-
-def ignore_signals(_: int) -> None:
-    """Makes a worker ignore signals; the main process ends its workers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        options = {"worker_init_fn": set_up_worker, "generator": own}
+        loader = DataLoader(self, batch_sampler=parts, num_workers=self.workers if len(parts) > 1 else 0, **options)
+        with hold_signals():
+            read = iter(loader)
+        try:
+            for batch in batches:  # `clone` frees the shared memory of a part
+                yield to_device(torch.cat([next(read).clone() for _ in batch.split(count)]), device)
+        finally:
+            with hold_signals():
+                del read  # ends the workers
 
 
 @contextlib.contextmanager
@@ -433,8 +433,9 @@ def open_image(path: str) -> Iterator[Image.Image]:
             raise OSError("it is no file")
         with Image.open(path) as image:
             yield image
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read the image {path}: {error}") from None
+    except Exception as error:  # a damaged image fails in many ways
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"cannot read the image {path}: {reason}") from None
 
 
 def decode_image(path: str, mode: str) -> Image.Image:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +26,8 @@ import data as data_module
 import runs
 from data import ImageFiles, Images, load_data, random_crop, random_cutout, random_flip
 from runs import UserError
-from tests.conftest import load_script, write_image_folder
+from tests import faults
+from tests.conftest import ROOT, SMALL, load_script, write_image_folder
 
 
 def load(dataset, data=None, seed=0, workers=0, cutout=0.0, **more):
@@ -346,8 +351,11 @@ def test_folders_below_are_entered_once_though_links_lead_back(image_folder):
 def test_images_that_do_not_fit_are_read_by_workers_and_are_the_same(image_folder, monkeypatch, workers):
     held, before = load(image_folder), torch.get_rng_state()
     monkeypatch.setattr(data_module, "DEVICE_BYTES", 0)
+    monkeypatch.setattr(data_module, "SHARED_BYTES", 4 * 2 * 3 * 8 * 8)  # two images in a part of two workers
     read = load(image_folder, workers=workers)
     assert isinstance(read.train.source, ImageFiles)
+    whole = next(read.train.source.read([torch.arange(12)], None, torch.device("cpu")))
+    assert torch.equal(whole, held.train.source) and not whole.is_shared(), "it leaves shared memory"
     for batches in (lambda data: data.train.batches(5, epoch=2), lambda data: data.test.clean(5)):
         for (a, labels), (b, other) in zip(batches(held), batches(read), strict=True):
             torch.testing.assert_close(a, b)
@@ -368,6 +376,11 @@ def test_imagenet_is_varied_as_it_is_read_whichever_process_does_it(tmp_path):
     assert (alone.train.pad, alone.train.flip) == (0, False)
 
 
+def save_odd_tiff(path):
+    RED.save(path, "TIFF")
+    path.write_bytes(path.read_bytes().replace(b"\x11\1\4\0\1\0\0\0", b"\x11\1\2\0\4\0\0\0"))
+
+
 def remove(*names):
     return lambda folder: [shutil.rmtree(folder / name) for name in names]
 
@@ -376,6 +389,7 @@ BROKEN_FOLDERS = {
     "an empty image": (lambda folder: (folder / BAD).touch(), "cannot read the image .*bad.png"),
     "no image": (lambda folder: (folder / BAD).write_bytes(b"no picture at all"), "cannot read the image .*bad.png"),
     "a truncated image": (lambda folder: os.truncate(folder / GOOD, 60), "cannot read the image .*3.png"),
+    "a TIFF whose offsets are text": (lambda folder: save_odd_tiff(folder / BAD), "cannot read the image .*bad.png: '"),
     "a broken link": (lambda folder: (folder / BAD).symlink_to("nowhere.png"), "bad.png: it is no file"),
     "a pipe": (lambda folder: os.mkfifo(folder / BAD), "bad.png: it is no file"),
     "no training images": (remove("train"), "needs the folders train/ and val/ or test/"),
@@ -392,6 +406,60 @@ def test_a_broken_folder_is_an_error_that_says_what_is_wrong(image_folder, damag
     damage(image_folder)
     with pytest.raises(UserError, match=words):
         load(image_folder)
+
+
+LOADING = {  # what goes wrong in a worker, and what is told of it
+    "a truncated image": ("os.truncate('images/train/pear/5.png', 200)", "pear/5.png: "),
+    "a killed process": ("data.decode_image = lambda *_: os.kill(os.getpid(), 9)", "--workers 0 reads without"),
+    "no shared memory": ("torch.UntypedStorage._new_shared = fail", "No space left on device (28)); --workers 0 reads"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), LOADING.values(), ids=LOADING)
+def test_an_error_in_a_worker_ends_the_command_in_one_line(tmp_path, change, words):
+    """In a process of its own, which must end: the workers are processes that it waits for."""
+    write_image_folder(tmp_path / "images", count=130)
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+import torch, data
+from tests.conftest import load_script
+def fail(*_, **__):
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+{change}
+sys.exit(load_script("train_search").main(sys.argv[1:]))
+"""
+    line = [sys.executable, "-c", code, "--space", "s2", "--dataset", "images", "--preset", "laptop", "--workers", "2"]
+    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert words in ended.stderr
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_all_processes_while_images_load_ends_in_one_line(tmp_path, number, status):
+    images = write_image_folder(tmp_path / "images", count=130)
+    plan = ["train_search", "--space", "s2", "--dataset", str(images), "--preset", "laptop", *SMALL, "--workers", "2"]
+    for seconds in (0, 0.005, 0.01, 0.02):
+        [process] = faults.start(plan, tmp_path)
+        workers = Path(f"/proc/{process}/task/{process}/children")
+        while not workers.read_text():
+            assert faults.wait(process, 0) is None
+        time.sleep(seconds)
+        os.killpg(process, number)
+        assert faults.wait(process, 60) == status
+    told = (tmp_path / "stderr").read_text().splitlines()
+    assert [line.split(";")[0] for line in told if line] == 4 * [f"train_search.py: stopped by {number.name}"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_held_while_workers_start(number):
+    with pytest.raises(runs.Stopped), runs.raise_on_signals():
+        with runs.hold_signals():
+            signal.raise_signal(number)
+            started = True
+        started = "too far"
+    assert started is True
 
 
 def test_an_unknown_data_set_lists_the_known_ones():
