@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from scipy.io import savemat
 from torch.nn import functional as F
 from torchvision import datasets
@@ -290,13 +290,57 @@ def test_a_folder_of_images_is_read(image_folder):
         assert torch.equal(data.train.source[8], torch.tensor(np.array(image)).permute(2, 0, 1))
 
 
-def test_grey_images_have_one_channel_and_val_stands_for_test(tmp_path):
-    assert load(write_image_folder(tmp_path / "grey", mode="L", parts=("train", "val"))).channels == 1
+@pytest.mark.parametrize("second", ["val", "valid", "validation"])
+def test_grey_images_have_one_channel_and_other_names_stand_for_test(tmp_path, second, capsys):
+    data = load(write_image_folder(tmp_path / "grey", mode="L", parts=("train", second)))
+    assert (data.channels, data.describe()["images"]) == (1, [12, 12])
+    assert not capsys.readouterr().err
 
 
-def test_images_of_different_sizes_are_fitted(image_folder):
+def test_test_images_are_taken_before_others_but_imagenet_has_its_own_in_val(tmp_path, capsys):
+    write_image_folder(tmp_path, parts=("train", "test", "val"))
+    (tmp_path / "val" / "pear" / "0.png").unlink()
+    assert len(load(tmp_path).test) == 12
+    assert capsys.readouterr().err == "note: the test images are those in test/; not used: val\n"
+    shutil.rmtree(tmp_path / "test")
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "ILSVRC2012_test_00000001.png").touch()
+    assert len(load("imagenet", tmp_path, image_size=32).test) == 11
+
+
+@pytest.mark.parametrize("place", [".", "train"])
+def test_a_fifth_of_each_class_becomes_the_test_set_if_there_is_none_whatever_the_seed(tmp_path, place, capsys):
+    write_image_folder(tmp_path / place, parts=(".",), count=10)
+    splits = [load(tmp_path, seed=seed) for seed in (0, 1)]
+    assert [data.describe()["images"] for data in splits] == 2 * [[16, 4]]
+    assert splits[0].test.labels.tolist() == [0, 0, 1, 1]
+    assert torch.equal(splits[0].test.source, splits[1].test.source)
+    images = {image.numpy().tobytes() for split in (splits[0].train, splits[0].test) for image in split.source}
+    assert len(images) == 20, "no image is in both"
+    assert capsys.readouterr().err.count("a fifth of each class is kept for testing\n") == 2
+    shutil.rmtree(tmp_path / place / "pear")
+    (tmp_path / place / "pear").mkdir()
+    RED.save(tmp_path / place / "pear" / "0.png")
+    with pytest.raises(UserError, match="the class pear has one image"):
+        load(tmp_path)
+
+
+def test_hidden_files_are_passed_over_and_others_are_told_once(image_folder, capsys):
+    for part in ("train", "test"):
+        (image_folder / part / ".ipynb_checkpoints").mkdir()
+        for name in (".DS_Store", "apple/._0.png", "apple/notes.txt", "labels.csv"):
+            (image_folder / part / name).touch()
+    assert load(image_folder).describe()["images"] == [12, 12]
+    told = "note: 4 of 28 files are not images of a class and are passed over: notes.txt, labels.csv, notes.txt, ...\n"
+    assert capsys.readouterr().err == told
+
+
+def test_images_of_different_sizes_are_fitted_and_those_that_are_not_square_are_counted(image_folder, capsys):
     Image.new("RGB", (30, 9), (1, 2, 3)).save(image_folder / GOOD)
-    assert (load(image_folder).image_size, load(image_folder, image_size=12).image_size) == (32, 12)
+    Image.new("RGB", (9, 30), (1, 2, 3)).save(image_folder / "test" / "pear" / "0.png")
+    assert load(image_folder).image_size == 32
+    assert capsys.readouterr().err == "note: 2 of 24 images are not square: they are resized and cut to the middle\n"
+    assert load(image_folder, image_size=12).image_size == 12
 
 
 RED, DARK = (Image.new("RGB", (8, 8), (value, 0, 0)) for value in (200, 10))
@@ -313,6 +357,8 @@ ODD_IMAGES = {  # how to write one, and how red it is
     "pages.tiff": (lambda path: RED.save(path, save_all=True, append_images=[DARK]), 200),
     "elongated.png": (Image.new("RGB", (1, 20_000), (200, 0, 0)).save, 200),
     "one_pixel.png": (Image.new("RGB", (1, 1), (200, 0, 0)).save, 200),
+    "animated.GIF": (lambda path: RED.save(path, save_all=True, append_images=[DARK]), 200),
+    "slow.JFIF": (lambda path: RED.save(path, "JPEG"), 200),
 }
 
 
@@ -323,6 +369,17 @@ def test_odd_images_become_colour_images_of_their_first_frame_and_their_middle(i
     data = load(image_folder, image_size=8)
     assert data.train.source.shape == (13, 3, 8, 8)
     assert (data.train.source[0, 0].int() - red).abs().max() <= 3
+
+
+def test_an_image_is_turned_as_its_exif_says_and_damaged_exif_turns_nothing(image_folder):
+    halves, exif = RED.copy(), Image.Exif()
+    halves.paste(DARK, (4, 0))  # on the right
+    exif[ExifTags.Base.Orientation] = 6  # a quarter to the right
+    for name, found in (("0 a.png", exif), ("0 b.png", b"Exif\0\0II*\0\xff\xff")):
+        halves.save(image_folder / "train" / "apple" / name, exif=found)
+    turned, kept = load(image_folder).train.source[:2, 0]
+    assert torch.equal(turned, kept.rot90(-1))
+    assert kept[0].tolist() == 4 * [200] + 4 * [10]
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -393,10 +450,9 @@ BROKEN_FOLDERS = {
     "a broken link": (lambda folder: (folder / BAD).symlink_to("nowhere.png"), "bad.png: it is no file"),
     "a pipe": (lambda folder: os.mkfifo(folder / BAD), "bad.png: it is no file"),
     "no training images": (remove("train"), "needs the folders train/ and val/ or test/"),
-    "no test images": (remove("test"), "needs the folders train/ and val/ or test/"),
     "an empty class": (lambda folder: (folder / "train" / "plum").mkdir(), "train/plum has no images"),
     "other classes": (remove("test/pear"), "differ: pear"),
-    "one class": (remove("train/pear", "test/pear"), "needs two classes at least, and train/ has apple"),
+    "one class": (remove("train/pear", "test/pear"), "two classes at least in them; train/ has apple"),
     "no class": (remove("train/pear", "test/pear", "train/apple", "test/apple"), "train/ has none"),
 }
 
