@@ -13,8 +13,6 @@ import contextlib
 import math
 import os
 import pickle
-import signal
-import struct
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,18 +22,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from runs import DATASETS, UserError, get_share, mix, speaks, take_turns
+from runs import DATASETS, UserError, get_share, hold_signals, mix, note, set_up_worker, speaks, take_turns
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # an image twice as large is an error
+warnings.filterwarnings("ignore", module="PIL")  # of large images, twice as large is an error, and of damaged EXIF
+warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores, if asked to
 
 # ==== Splits and their batches ======================================================================================
 
@@ -163,6 +161,7 @@ def random_cutout(images: Tensor, side: int, generator: torch.Generator) -> Tens
 
 # ==== Loading =======================================================================================================
 
+SHARED_BYTES = 16 << 20  # of images that workers have read; two loaders work at a time, and Docker gives 64 MiB
 DEVICE_BYTES = 4 << 30  # a folder of images with more bytes of pixels stays files
 Source: TypeAlias = "Tensor | ImageFiles"  # uint8 images, (N, C, S, S)
 Parts = tuple[list[tuple[Source, Sequence[int]]], Sequence[str]]  # (images, labels) to train and to test; class names
@@ -229,7 +228,7 @@ def place_on_device(source: Source, image_size: int | None, device: torch.device
         return source.to(device)
     if source.vary is not None or math.prod(source.shape) > DEVICE_BYTES:
         return source
-    batches = torch.arange(len(source)).tensor_split(math.ceil(len(source) / 250))
+    batches = torch.arange(source.shape[0]).split(250)
     read = source.read(batches, None, device)
     bar = tqdm(read, "reading images", len(batches), unit="batch", leave=False, delay=1, disable=not speaks())
     return torch.cat(list(bar))
@@ -325,68 +324,101 @@ class ArrayUnpickler(pickle.Unpickler):
 
 # ==== Folders of images =============================================================================================
 
+UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # formats that Pillow knows but cannot decode by itself
+Files = dict[str, list[str]]  # the paths of the files of each class
+
 
 def find_images(folder: Path, image_size: int | None, seed: int, workers: int, imagenet: bool = False) -> Parts:
-    """Finds the images in train/ and in test/ or val/, which hold a folder for each class. Raises UserError."""
-    second = next((name for name in ("test", "val") if (folder / name).is_dir()), None)
-    if not (folder / "train").is_dir() or second is None:
-        raise UserError(f"{folder} needs the folders train/ and val/ or test/, with a folder for each class in them")
-    classes, paths, labels = list_classes(folder / "train")
-    test_classes, test_paths, test_labels = list_classes(folder / second)
-    if odd := sorted(set(classes) ^ set(test_classes)):
-        raise UserError(f"{folder}: the classes in train/ and {second}/ differ: {', '.join(odd[:5])}")
-    if len(classes) < 2:
-        raise UserError(f"{folder} needs two classes at least, and train/ has {', '.join(classes) or 'none'}")
-    mode, own_size = inspect_images(paths)
-    mode, size = "RGB" if imagenet else mode, image_size or own_size
+    """Finds the images in a folder that is laid out as `find_classes` says. Raises UserError."""
+    *parts, others = find_classes(folder, imagenet)
+    paths = [[path for own in part.values() for path in own] for part in parts]
+    labels = [[label for label, own in enumerate(part.values()) for _ in own] for part in parts]
+    if others:
+        counts = f"{len(others):,} of {len(others) + len(paths[0] + paths[1]):,}"
+        names = ", ".join(Path(path).name for path in others[:3]) + (", ..." if len(others) > 3 else "")
+        note(f"note: {counts} files are not images of a class and are passed over: {names}")
+    mode, own_size = ("RGB", 224) if imagenet else inspect_images(paths[0] + paths[1])
+    size = image_size or own_size
     fit = v2.Compose([v2.Resize(size * 256 // 224 if imagenet else size), v2.CenterCrop(size)])
-    train, test = (ImageFiles(files, mode, size, fit, seed, workers) for files in (paths, test_paths))
+    train, test = (ImageFiles(files, mode, size, fit, seed, workers) for files in paths)
     if imagenet:
         jitter = v2.ColorJitter(0.4, 0.4, 0.4, 0.2)
         train.vary = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), jitter])
-    return [(train, labels), (test, test_labels)], classes
+    return list(zip((train, test), labels, strict=True)), list(parts[0])
 
 
-def list_classes(folder: Path) -> tuple[list[str], list[str], list[int]]:
-    """Returns the names of the classes, which are the folders in `folder`, and the paths and the labels of all their
-    images. Raises UserError if a class has none."""
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    above = [os.path.realpath(path) for path in (folder, *folder.absolute().parents)]
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        found = list_images(str(folder / name), set(above))
-        if not found:
-            raise UserError(f"{folder / name} has no images, files that end in {', '.join(IMG_EXTENSIONS)}")
-        paths += found
-        labels += [label] * len(found)
-    return classes, paths, labels
+def find_classes(folder: Path, imagenet: bool) -> tuple[Files, Files, list[str]]:
+    """Returns the images to train on and to test on, from train/CLASS/ and from test/CLASS/ (or val/, valid/,
+    validation/), or all from train/CLASS/ or CLASS/; and the paths of other files. Raises UserError."""
+    names = ("val", "test") if imagenet else ("test", "val", "valid", "validation")
+    second, *unused = [name for name in names if (folder / name).is_dir()] or [None]
+    first = folder / "train" if (folder / "train").is_dir() else folder
+    needs = f"{folder} needs the folders train/ and val/ or test/, with folders of two classes at least in them"
+    if (imagenet or second) and (first == folder or not second):
+        raise UserError(needs)
+    train, others = list_classes(first)
+    if len(train) < 2:
+        raise UserError(f"{needs}; {first.name}/ has {', '.join(train) or 'none'}")
+    if not second:
+        note(f"note: {folder} has no folder of test images; a fifth of each class is kept for testing")
+        return *split_classes(train), others
+    test, more = list_classes(folder / second)
+    if odd := sorted(train.keys() ^ test.keys()):
+        raise UserError(f"{folder}: the classes in train/ and {second}/ differ: {', '.join(odd[:5])}")
+    if unused:
+        note(f"note: the test images are those in {second}/; not used: {', '.join(unused)}")
+    return train, test, others + more
 
 
-def list_images(folder: str, seen: set[str]) -> list[str]:
-    """Returns the image files in a folder and below it. Follows links, but enters no folder twice: `seen` has them."""
+def split_classes(classes: Files) -> tuple[Files, Files]:
+    """Splits each class at random into four fifths to train on and a fifth to test on. The split is the same for every
+    `--seed`, so that no image of a search is a test image of a retraining. Raises UserError."""
+    from sklearn.model_selection import train_test_split
+
+    if small := [name for name, paths in classes.items() if len(paths) < 2]:
+        raise UserError(f"the class {small[0]} has one image, and needs one to train on and one to test on")
+    pairs = [train_test_split(paths, test_size=0.2, random_state=0) for paths in classes.values()]
+    return tuple(dict(zip(classes, part, strict=True)) for part in zip(*pairs, strict=True))
+
+
+def list_classes(folder: Path) -> tuple[Files, list[str]]:
+    """Returns the images of the classes, which are the folders in `folder`, and the paths of other files. Raises
+    UserError if a class has no images."""
+    Image.init()
+    formats = {*Image.OPEN, "MPO"} - UNREADABLE
+    endings = tuple(ending for ending, name in Image.registered_extensions().items() if name in formats)
+    above = {os.path.realpath(path) for path in (folder, *folder.absolute().parents)}
+    names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+    files = {name: list_files(str(folder / name), set(above)) for name in names if (folder / name).is_dir()}
+    images = {name: [path for path in files[name] if path.lower().endswith(endings)] for name in files}
+    if empty := [name for name in images if not images[name]]:
+        raise UserError(f"{folder / empty[0]} has no images")
+    others = [path for paths in files.values() for path in paths if not path.lower().endswith(endings)]
+    return images, others + [name for name in names if name not in files]
+
+
+def list_files(folder: str, seen: set[str]) -> list[str]:
+    """Returns the files in a folder and below it, but for names that begin with a dot. Follows links, but enters no
+    folder twice: `seen` has them."""
     if os.path.realpath(folder) in seen:
         return []
     seen.add(os.path.realpath(folder))
-    images = []
-    for entry in sorted(os.scandir(folder), key=lambda entry: (entry.is_dir(), entry.name)):
-        if entry.is_dir():
-            images += list_images(entry.path, seen)
-        elif entry.name.lower().endswith(IMG_EXTENSIONS):
-            images.append(entry.path)
-    return images
+    entries = sorted((entry.is_dir(), entry.path) for entry in os.scandir(folder) if not entry.name.startswith("."))
+    return [file for below, path in entries for file in (list_files(path, seen) if below else [path])]
 
 
 def inspect_images(paths: Sequence[str]) -> tuple[str, int]:
     """Returns mode and side of the images, from at most 2,000 headers: L if all are grey, else RGB; their own side if
-    all are squares of one size from 8 to 64 pixels, else 32."""
-    grey, sizes = True, set()
+    all are squares of one size from 8 to 64 pixels, else 32. Tells how many are not square."""
+    grey, sizes = True, []
     for path in paths[:: math.ceil(len(paths) / 2000)]:
         with open_image(path) as image:
             grey = grey and image.mode in ("1", "L")
-            sizes.add(image.size)
-    width, height = sizes.pop()
-    own_size = width if not sizes and width == height and 8 <= width <= 64 else 32
-    return "L" if grey else "RGB", own_size
+            sizes.append(image.size)
+    if odd := sum(width != height for width, height in sizes):
+        note(f"note: {odd:,} of {len(sizes):,} images are not square: they are resized and cut to the middle")
+    side = sizes[0][0] if not odd and len(set(sizes)) == 1 and 8 <= sizes[0][0] <= 64 else 32
+    return "L" if grey else "RGB", side
 
 
 class ImageFiles(Dataset):
@@ -398,9 +430,6 @@ class ImageFiles(Dataset):
         self.vary: v2.Transform | None = None
         self.shape = (len(paths), 3 if mode == "RGB" else 1, size, size)
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
     def __getitem__(self, key: tuple[int, int | None]) -> Tensor:
         index, epoch = key
         image = decode_image(self.paths[index], self.mode)
@@ -411,18 +440,21 @@ class ImageFiles(Dataset):
             return v2.functional.pil_to_tensor(self.vary(image))
 
     def read(self, batches: Sequence[Tensor], epoch: int | None, device: torch.device) -> Iterator[Tensor]:
-        """Returns an iterator over batches of images, (N, C, S, S) on the device, from batches of their indices."""
-        keys = [[(index, epoch) for index in batch.tolist()] for batch in batches]
+        """Yields batches of images, (N, C, S, S) on the device, from batches of their indices. Workers read parts of
+        them: two parts for each worker fit in the shared memory at a time."""
+        count = max(1, SHARED_BYTES // (2 * max(1, self.workers) * math.prod(self.shape[1:])))
+        parts = [[(index, epoch) for index in part.tolist()] for batch in batches for part in batch.split(count)]
         own = torch.Generator()  # the loader draws a seed that is not used: it must not come from the global generator
-        options = {"worker_init_fn": ignore_signals, "generator": own, "pin_memory": device.type == "cuda"}
-        loader = DataLoader(self, batch_sampler=keys, num_workers=self.workers if len(keys) > 1 else 0, **options)
-        return (images.to(device, non_blocking=True) for images in loader)
-
-
-def ignore_signals(_: int) -> None:
-    """Makes a worker ignore signals; the main process ends its workers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        options = {"worker_init_fn": set_up_worker, "generator": own}
+        loader = DataLoader(self, batch_sampler=parts, num_workers=self.workers if len(parts) > 1 else 0, **options)
+        with hold_signals():
+            read = iter(loader)
+        try:
+            for batch in batches:  # `clone` frees the shared memory of a part
+                yield to_device(torch.cat([next(read).clone() for _ in batch.split(count)]), device)
+        finally:
+            with hold_signals():
+                del read  # ends the workers
 
 
 @contextlib.contextmanager
@@ -433,18 +465,20 @@ def open_image(path: str) -> Iterator[Image.Image]:
             raise OSError("it is no file")
         with Image.open(path) as image:
             yield image
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read the image {path}: {error}") from None
+    except Exception as error:  # a damaged image fails in many ways
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"cannot read the image {path}: {reason}") from None
 
 
 def decode_image(path: str, mode: str) -> Image.Image:
-    """Returns an image in this mode. If one side is over 16 times the other, only the middle: resized by the shorter
-    side, the whole would fill the memory. Raises UserError."""
+    """Returns an image in this mode, turned as its EXIF says. If one side is over 16 times the other, only the middle:
+    resized by the shorter side, the whole would fill the memory. Raises UserError."""
     with open_image(path) as image:
+        image.load()
+        with contextlib.suppress(Exception):  # damaged EXIF turns nothing
+            ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
             image = image.convert("I").point(lambda value: value / 256).convert("L")
         image = image.convert(mode)
-    longest = 16 * min(image.size)
-    left, top = (max(0, side - longest) // 2 for side in image.size)
-    width, height = (min(side, longest) for side in image.size)
-    return image.crop((left, top, left + width, top + height)) if left or top else image
+    width, height = (min(side, 16 * min(image.size)) for side in image.size)
+    return v2.functional.center_crop(image, [height, width])

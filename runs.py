@@ -230,18 +230,20 @@ def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: 
     try:
         with raise_on_signals(), act_together():
             run(argv)
-    except (UserError, SettingError, OSError) as error:
-        # A loader process wraps the message in its traceback. The message is the last line.
-        complain(script, (str(error).strip() or repr(error)).splitlines()[-1].removeprefix("runs.UserError: "))
-        return 2
-    except (MemoryError, RuntimeError) as error:
-        reason = (str(error).strip() or "no memory is left").splitlines()[0]
+    except (MemoryError, RuntimeError, ConnectionError, EOFError) as error:
+        reason = get_reason(error)
         if several() and (isinstance(error, dist.DistError) or "gloo" in reason):
             complain(script, f"another process was lost; start as many with --resume ({reason[-120:]})")
         elif isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in reason:
             complain(script, f"{reason} (try --low-memory or a smaller --batch-size, --channels, --image-size)")
+        elif isinstance(error, ConnectionError | EOFError) or re.search(r"DataLoader worker \(|shared memory", reason):
+            lost = f"a process that reads images was lost ({reason[-120:]})"
+            complain(script, f"{lost}; --workers 0 reads without such processes")
         else:
             raise
+        return 2
+    except (UserError, SettingError, OSError) as error:
+        complain(script, get_reason(error))
         return 2
     except KeyboardInterrupt as stop:
         number = stop.args[0] if isinstance(stop, Stopped) else signal.SIGINT
@@ -253,6 +255,13 @@ def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: 
             note(f"\n{script}: stopped by {number.name}; to go on: {again}")
         return 128 + number
     return 0
+
+
+def get_reason(error: Exception) -> str:
+    """Returns one line of what an error says. The text of one from a worker is a traceback, whose last line counts."""
+    lines = (str(error).strip() or repr(error)).splitlines()
+    own = lines[0 if isinstance(error, RuntimeError) and "DataLoader worker process" not in lines[0] else -1]
+    return own.removeprefix("runs.UserError: ")
 
 
 def complain(script: str, message: str) -> None:
@@ -270,13 +279,47 @@ def raise_on_signals() -> Iterator[None]:
         raise Stopped(signal.Signals(number))
 
     main = threading.current_thread() is threading.main_thread()
-    heard = [each for each in (signal.SIGINT, signal.SIGTERM) if main and signal.getsignal(each) != signal.SIG_IGN]
+    heard = [each for each in SIGNALS if main and signal.getsignal(each) != signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+SIGNALS = {signal.SIGINT, signal.SIGTERM}  # that ask a run to end
+
+
+@contextlib.contextmanager
+def hold_signals() -> Iterator[None]:
+    """Lets signals wait until the end of a `with` block that starts or ends processes: an exception can be lost there.
+    Signals to a new process wait too, until it accepts them."""
+    main, held = threading.current_thread() is threading.main_thread(), []
+    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in SIGNALS if main}
+    accept_signals(False)
+    try:
+        yield
+    finally:
+        accept_signals(True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in held:
+            signal.raise_signal(number)
+
+
+def set_up_worker(_: int) -> None:
+    """Leaves it to the main process to tell of a signal to all processes of a run: SIGTERM ends a worker with status 0,
+    which is no error to PyTorch. After SIGINT the main process ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    accept_signals(True)
+    sys.excepthook = lambda *_: None  # of the thread that hands over images, if the main process ends meanwhile
+
+
+def accept_signals(accepted: bool) -> None:
+    if hasattr(signal, "pthread_sigmask"):  # Windows lacks it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK if accepted else signal.SIG_BLOCK, SIGNALS)
 
 
 def note(text: str) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from scipy.io import savemat
 from torch.nn import functional as F
 from torchvision import datasets
@@ -22,7 +26,8 @@ import data as data_module
 import runs
 from data import ImageFiles, Images, load_data, random_crop, random_cutout, random_flip
 from runs import UserError
-from tests.conftest import load_script, write_image_folder
+from tests import faults
+from tests.conftest import ROOT, SMALL, load_script, write_image_folder
 
 
 def load(dataset, data=None, seed=0, workers=0, cutout=0.0, **more):
@@ -285,13 +290,57 @@ def test_a_folder_of_images_is_read(image_folder):
         assert torch.equal(data.train.source[8], torch.tensor(np.array(image)).permute(2, 0, 1))
 
 
-def test_grey_images_have_one_channel_and_val_stands_for_test(tmp_path):
-    assert load(write_image_folder(tmp_path / "grey", mode="L", parts=("train", "val"))).channels == 1
+@pytest.mark.parametrize("second", ["val", "valid", "validation"])
+def test_grey_images_have_one_channel_and_other_names_stand_for_test(tmp_path, second, capsys):
+    data = load(write_image_folder(tmp_path / "grey", mode="L", parts=("train", second)))
+    assert (data.channels, data.describe()["images"]) == (1, [12, 12])
+    assert not capsys.readouterr().err
 
 
-def test_images_of_different_sizes_are_fitted(image_folder):
+def test_test_images_are_taken_before_others_but_imagenet_has_its_own_in_val(tmp_path, capsys):
+    write_image_folder(tmp_path, parts=("train", "test", "val"))
+    (tmp_path / "val" / "pear" / "0.png").unlink()
+    assert len(load(tmp_path).test) == 12
+    assert capsys.readouterr().err == "note: the test images are those in test/; not used: val\n"
+    shutil.rmtree(tmp_path / "test")
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "ILSVRC2012_test_00000001.png").touch()
+    assert len(load("imagenet", tmp_path, image_size=32).test) == 11
+
+
+@pytest.mark.parametrize("place", [".", "train"])
+def test_a_fifth_of_each_class_becomes_the_test_set_if_there_is_none_whatever_the_seed(tmp_path, place, capsys):
+    write_image_folder(tmp_path / place, parts=(".",), count=10)
+    splits = [load(tmp_path, seed=seed) for seed in (0, 1)]
+    assert [data.describe()["images"] for data in splits] == 2 * [[16, 4]]
+    assert splits[0].test.labels.tolist() == [0, 0, 1, 1]
+    assert torch.equal(splits[0].test.source, splits[1].test.source)
+    images = {image.numpy().tobytes() for split in (splits[0].train, splits[0].test) for image in split.source}
+    assert len(images) == 20, "no image is in both"
+    assert capsys.readouterr().err.count("a fifth of each class is kept for testing\n") == 2
+    shutil.rmtree(tmp_path / place / "pear")
+    (tmp_path / place / "pear").mkdir()
+    RED.save(tmp_path / place / "pear" / "0.png")
+    with pytest.raises(UserError, match="the class pear has one image"):
+        load(tmp_path)
+
+
+def test_hidden_files_are_passed_over_and_others_are_told_once(image_folder, capsys):
+    for part in ("train", "test"):
+        (image_folder / part / ".ipynb_checkpoints").mkdir()
+        for name in (".DS_Store", "apple/._0.png", "apple/notes.txt", "labels.csv"):
+            (image_folder / part / name).touch()
+    assert load(image_folder).describe()["images"] == [12, 12]
+    told = "note: 4 of 28 files are not images of a class and are passed over: notes.txt, labels.csv, notes.txt, ...\n"
+    assert capsys.readouterr().err == told
+
+
+def test_images_of_different_sizes_are_fitted_and_those_that_are_not_square_are_counted(image_folder, capsys):
     Image.new("RGB", (30, 9), (1, 2, 3)).save(image_folder / GOOD)
-    assert (load(image_folder).image_size, load(image_folder, image_size=12).image_size) == (32, 12)
+    Image.new("RGB", (9, 30), (1, 2, 3)).save(image_folder / "test" / "pear" / "0.png")
+    assert load(image_folder).image_size == 32
+    assert capsys.readouterr().err == "note: 2 of 24 images are not square: they are resized and cut to the middle\n"
+    assert load(image_folder, image_size=12).image_size == 12
 
 
 RED, DARK = (Image.new("RGB", (8, 8), (value, 0, 0)) for value in (200, 10))
@@ -308,6 +357,8 @@ ODD_IMAGES = {  # how to write one, and how red it is
     "pages.tiff": (lambda path: RED.save(path, save_all=True, append_images=[DARK]), 200),
     "elongated.png": (Image.new("RGB", (1, 20_000), (200, 0, 0)).save, 200),
     "one_pixel.png": (Image.new("RGB", (1, 1), (200, 0, 0)).save, 200),
+    "animated.GIF": (lambda path: RED.save(path, save_all=True, append_images=[DARK]), 200),
+    "slow.JFIF": (lambda path: RED.save(path, "JPEG"), 200),
 }
 
 
@@ -318,6 +369,17 @@ def test_odd_images_become_colour_images_of_their_first_frame_and_their_middle(i
     data = load(image_folder, image_size=8)
     assert data.train.source.shape == (13, 3, 8, 8)
     assert (data.train.source[0, 0].int() - red).abs().max() <= 3
+
+
+def test_an_image_is_turned_as_its_exif_says_and_damaged_exif_turns_nothing(image_folder):
+    halves, exif = RED.copy(), Image.Exif()
+    halves.paste(DARK, (4, 0))  # on the right
+    exif[ExifTags.Base.Orientation] = 6  # a quarter to the right
+    for name, found in (("0 a.png", exif), ("0 b.png", b"Exif\0\0II*\0\xff\xff")):
+        halves.save(image_folder / "train" / "apple" / name, exif=found)
+    turned, kept = load(image_folder).train.source[:2, 0]
+    assert torch.equal(turned, kept.rot90(-1))
+    assert kept[0].tolist() == 4 * [200] + 4 * [10]
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -346,8 +408,11 @@ def test_folders_below_are_entered_once_though_links_lead_back(image_folder):
 def test_images_that_do_not_fit_are_read_by_workers_and_are_the_same(image_folder, monkeypatch, workers):
     held, before = load(image_folder), torch.get_rng_state()
     monkeypatch.setattr(data_module, "DEVICE_BYTES", 0)
+    monkeypatch.setattr(data_module, "SHARED_BYTES", 4 * 2 * 3 * 8 * 8)  # two images in a part of two workers
     read = load(image_folder, workers=workers)
     assert isinstance(read.train.source, ImageFiles)
+    whole = next(read.train.source.read([torch.arange(12)], None, torch.device("cpu")))
+    assert torch.equal(whole, held.train.source) and not whole.is_shared(), "it leaves shared memory"
     for batches in (lambda data: data.train.batches(5, epoch=2), lambda data: data.test.clean(5)):
         for (a, labels), (b, other) in zip(batches(held), batches(read), strict=True):
             torch.testing.assert_close(a, b)
@@ -368,6 +433,11 @@ def test_imagenet_is_varied_as_it_is_read_whichever_process_does_it(tmp_path):
     assert (alone.train.pad, alone.train.flip) == (0, False)
 
 
+def save_odd_tiff(path):
+    RED.save(path, "TIFF")
+    path.write_bytes(path.read_bytes().replace(b"\x11\1\4\0\1\0\0\0", b"\x11\1\2\0\4\0\0\0"))
+
+
 def remove(*names):
     return lambda folder: [shutil.rmtree(folder / name) for name in names]
 
@@ -376,13 +446,13 @@ BROKEN_FOLDERS = {
     "an empty image": (lambda folder: (folder / BAD).touch(), "cannot read the image .*bad.png"),
     "no image": (lambda folder: (folder / BAD).write_bytes(b"no picture at all"), "cannot read the image .*bad.png"),
     "a truncated image": (lambda folder: os.truncate(folder / GOOD, 60), "cannot read the image .*3.png"),
+    "a TIFF whose offsets are text": (lambda folder: save_odd_tiff(folder / BAD), "cannot read the image .*bad.png: '"),
     "a broken link": (lambda folder: (folder / BAD).symlink_to("nowhere.png"), "bad.png: it is no file"),
     "a pipe": (lambda folder: os.mkfifo(folder / BAD), "bad.png: it is no file"),
     "no training images": (remove("train"), "needs the folders train/ and val/ or test/"),
-    "no test images": (remove("test"), "needs the folders train/ and val/ or test/"),
     "an empty class": (lambda folder: (folder / "train" / "plum").mkdir(), "train/plum has no images"),
     "other classes": (remove("test/pear"), "differ: pear"),
-    "one class": (remove("train/pear", "test/pear"), "needs two classes at least, and train/ has apple"),
+    "one class": (remove("train/pear", "test/pear"), "two classes at least in them; train/ has apple"),
     "no class": (remove("train/pear", "test/pear", "train/apple", "test/apple"), "train/ has none"),
 }
 
@@ -392,6 +462,60 @@ def test_a_broken_folder_is_an_error_that_says_what_is_wrong(image_folder, damag
     damage(image_folder)
     with pytest.raises(UserError, match=words):
         load(image_folder)
+
+
+LOADING = {  # what goes wrong in a worker, and what is told of it
+    "a truncated image": ("os.truncate('images/train/pear/5.png', 200)", "pear/5.png: "),
+    "a killed process": ("data.decode_image = lambda *_: os.kill(os.getpid(), 9)", "--workers 0 reads without"),
+    "no shared memory": ("torch.UntypedStorage._new_shared = fail", "No space left on device (28)); --workers 0 reads"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), LOADING.values(), ids=LOADING)
+def test_an_error_in_a_worker_ends_the_command_in_one_line(tmp_path, change, words):
+    """In a process of its own, which must end: the workers are processes that it waits for."""
+    write_image_folder(tmp_path / "images", count=130)
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+import torch, data
+from tests.conftest import load_script
+def fail(*_, **__):
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+{change}
+sys.exit(load_script("train_search").main(sys.argv[1:]))
+"""
+    line = [sys.executable, "-c", code, "--space", "s2", "--dataset", "images", "--preset", "laptop", "--workers", "2"]
+    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert words in ended.stderr
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_all_processes_while_images_load_ends_in_one_line(tmp_path, number, status):
+    images = write_image_folder(tmp_path / "images", count=130)
+    plan = ["train_search", "--space", "s2", "--dataset", str(images), "--preset", "laptop", *SMALL, "--workers", "2"]
+    for seconds in (0, 0.005, 0.01, 0.02):
+        [process] = faults.start(plan, tmp_path)
+        workers = Path(f"/proc/{process}/task/{process}/children")
+        while not workers.read_text():
+            assert faults.wait(process, 0) is None
+        time.sleep(seconds)
+        os.killpg(process, number)
+        assert faults.wait(process, 60) == status
+    told = (tmp_path / "stderr").read_text().splitlines()
+    assert [line.split(";")[0] for line in told if line] == 4 * [f"train_search.py: stopped by {number.name}"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_held_while_workers_start(number):
+    with pytest.raises(runs.Stopped), runs.raise_on_signals():
+        with runs.hold_signals():
+            signal.raise_signal(number)
+            started = True
+        started = "too far"
+    assert started is True
 
 
 def test_an_unknown_data_set_lists_the_known_ones():
