@@ -339,8 +339,7 @@ def find_images(folder: Path, image_size: int | None, seed: int, workers: int, i
         note(f"note: {counts} files are not images of a class and are passed over: {names}")
     mode, own_size = ("RGB", 224) if imagenet else inspect_images(paths[0] + paths[1])
     size = image_size or own_size
-    fit = v2.Compose([v2.Resize(size * 256 // 224 if imagenet else size), v2.CenterCrop(size)])
-    train, test = (ImageFiles(files, mode, size, fit, seed, workers) for files in paths)
+    train, test = (ImageFiles(files, mode, size, imagenet, seed, workers) for files in paths)
     if imagenet:
         jitter = v2.ColorJitter(0.4, 0.4, 0.4, 0.2)
         train.vary = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), jitter])
@@ -425,8 +424,11 @@ class ImageFiles(Dataset):
     """Image files, decoded to uint8 tensors (C, S, S). A key is (index, epoch): without an epoch an image is resized by
     `fit`; with one it is varied by `vary`, whose draws depend on seed, epoch and index, not on the worker."""
 
-    def __init__(self, paths: Sequence[str], mode: str, size: int, fit: v2.Transform, seed: int, workers: int):
-        self.paths, self.mode, self.fit, self.seed, self.workers = paths, mode, fit, seed, workers
+    def __init__(
+        self, paths: Sequence[str], mode: str, size: int, imagenet: bool = False, seed: int = 0, workers: int = 0
+    ):  # fmt: skip
+        self.paths, self.mode, self.seed, self.workers = paths, mode, seed, workers
+        self.fit = v2.Compose([v2.Resize(size * 256 // 224 if imagenet else size), v2.CenterCrop(size)])
         self.vary: v2.Transform | None = None
         self.shape = (len(paths), 3 if mode == "RGB" else 1, size, size)
 
@@ -450,8 +452,11 @@ class ImageFiles(Dataset):
         with hold_signals():
             read = iter(loader)
         try:
-            for batch in batches:  # `clone` frees the shared memory of a part
-                yield to_device(torch.cat([next(read).clone() for _ in batch.split(count)]), device)
+            for batch in batches:
+                images = torch.empty(len(batch), *self.shape[1:], dtype=torch.uint8, pin_memory=device.type == "cuda")
+                for part in images.split(count):
+                    part.copy_(next(read))
+                yield images.to(device, non_blocking=True)
         finally:
             with hold_signals():
                 del read  # ends the workers

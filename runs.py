@@ -293,8 +293,8 @@ SIGNALS = {signal.SIGINT, signal.SIGTERM}  # that ask a run to end
 
 @contextlib.contextmanager
 def hold_signals() -> Iterator[None]:
-    """Lets signals wait until the end of a `with` block that starts or ends processes: an exception can be lost there.
-    Signals to a new process wait too, until it accepts them."""
+    """Lets signals wait until the end of a `with` block that starts or ends processes: an exception is lost there. A
+    new process is deaf to them until it accepts them."""
     main, held = threading.current_thread() is threading.main_thread(), []
     before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in SIGNALS if main}
     accept_signals(False)
@@ -309,12 +309,16 @@ def hold_signals() -> Iterator[None]:
 
 
 def set_up_worker(_: int) -> None:
-    """Leaves it to the main process to tell of a signal to all processes of a run: SIGTERM ends a worker with status 0,
-    which is no error to PyTorch. After SIGINT the main process ends its workers."""
+    """Leaves it to the main process to tell of a signal to all processes of a run. SIGINT does not end a worker;
+    SIGTERM ends it late, once the main process has heard it too, and with status 0, which is no error to PyTorch."""
+
+    def end_late(*_: Any) -> None:
+        time.sleep(2)
+        os._exit(0)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, end_late)
     accept_signals(True)
-    sys.excepthook = lambda *_: None  # of the thread that hands over images, if the main process ends meanwhile
 
 
 def accept_signals(accepted: bool) -> None:

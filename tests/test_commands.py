@@ -3,13 +3,17 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import ptnas
 import runs
+from data import load_data
 from genotypes import PUBLISHED, SPACES, Arch, Genotype
+from retrain import load_network
 from tests.conftest import SMALL, blank, load_script, write_image_folder
 from tests.faults import read_results
 
@@ -185,6 +189,26 @@ def test_the_three_commands_on_a_folder_of_images_with_odd_maps(tmp_path, monkey
     assert (found["dataset"], found["image_size"], found["preset"]) == (str(images), 11, "laptop")
     assert retrain(["--arch", "genotype.json", *small]) == 0
     assert torch.load(tmp_path / "network.pt")["classes"] == ["apple", "pear"]
+
+
+@pytest.mark.parametrize("architecture", ["DARTS_V2", str(Arch(("nor_conv_1x1",) * 6))])
+def test_a_trained_network_is_loaded_and_is_as_accurate_as_it_was(tmp_path, monkeypatch, architecture):
+    monkeypatch.chdir(tmp_path)
+    images = write_image_folder(Path("images"), size=14, count=9)
+    Image.new("RGB", (20, 30), (9, 90, 200)).save(images / "test" / "pear" / "odd.jpg")
+    flags = ["--dataset", "images", "--preset", "laptop", "--image-size", "12", "--epochs", "2", "--layers", "3"]
+    assert retrain(["--arch", architecture, *flags, *SMALL]) == 0
+    network, classes, read = load_network("network.pt")
+    assert (network.training, classes) == (False, ["apple", "pear"])
+    files = sorted(images.glob("test/*/*"))
+    right = [network(read(file)).argmax() == classes.index(file.parent.name) for file in files]
+    assert 100 * sum(right) / len(files) == pytest.approx(read_log(Path("network.jsonl"))[-1]["test_accuracy"])
+    data = load_data({"dataset": "images", "seed": 0, "image_size": 12}, torch.device("cpu"))
+    torch.testing.assert_close(torch.cat([read(file) for file in files]), next(data.test.clean(99))[0])
+    with pytest.raises(runs.UserError, match=r"cannot read the image network.jsonl"):
+        read("network.jsonl")
+    with pytest.raises(runs.UserError, match="is damaged or no checkpoint"):
+        load_network("network.jsonl")
 
 
 def test_presets_give_the_papers_settings_and_fit_the_settings():
