@@ -84,8 +84,8 @@ def test_two_processes_measure_the_same_as_one_bit_for_bit(both):
 class Averaging(Bilevel):
     """One process that takes the mean of the losses of two half-batches, and so of their gradients."""
 
-    def _compute_loss(self, batch, weights=None):
-        logits, losses = zip(*(super(Averaging, self)._compute_loss(half, weights) for half in split(batch)))  # noqa: B905
+    def _compute_loss(self, batch, weights=None, amp=False):
+        logits, losses = zip(*(super(Averaging, self)._compute_loss(half, weights, amp) for half in split(batch)))  # noqa: B905
         return torch.cat(logits), sum(losses) / PROCESSES
 
 
