@@ -222,6 +222,9 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, metavar="X", help="learning rate of the weights")
 
 
+LOST = ConnectionResetError, ConnectionRefusedError, EOFError  # at the other end of a pipe: a worker
+
+
 def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
     """Runs a command and returns its exit status. An error that the user can mend, and a signal, become one line."""
     for stream in (sys.stdout, sys.stderr):  # file names need not be text
@@ -230,13 +233,13 @@ def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: 
     try:
         with raise_on_signals(), act_together():
             run(argv)
-    except (MemoryError, RuntimeError, ConnectionError, EOFError) as error:
+    except (MemoryError, RuntimeError, *LOST) as error:
         reason = get_reason(error)
         if several() and (isinstance(error, dist.DistError) or "gloo" in reason):
             complain(script, f"another process was lost; start as many with --resume ({reason[-120:]})")
         elif isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in reason:
             complain(script, f"{reason} (try --low-memory or a smaller --batch-size, --channels, --image-size)")
-        elif isinstance(error, ConnectionError | EOFError) or re.search(r"DataLoader worker \(|shared memory", reason):
+        elif isinstance(error, LOST) or re.search(r"DataLoader worker \(|shared memory", reason):
             lost = f"a process that reads images was lost ({reason[-120:]})"
             complain(script, f"{lost}; --workers 0 reads without such processes")
         else:
