@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from runs import DATASETS, UserError, get_share, hold_signals, mix, note, set_up_worker, speaks, take_turns
 
-warnings.filterwarnings("ignore", module="PIL")  # of large images, twice as large is an error, and of damaged EXIF
+warnings.filterwarnings("ignore", module="PIL")  # damaged EXIF; large images, of which twice as large are an error
 warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores, if asked to
 
 # ==== Splits and their batches ======================================================================================
@@ -214,7 +214,7 @@ def find_data(name: str, root: Path, image_size: int | None, seed: int, workers:
         return read_imagenet16(root)
     if name == "imagenet":
         folder = root if (root / "train").is_dir() else root / "imagenet"
-        return find_images(folder, image_size or 224, seed, workers, imagenet=True)
+        return find_images(folder, image_size, seed, workers, imagenet=True)
     if Path(name).is_dir():
         return find_images(Path(name), image_size, seed, workers)
     raise UserError(f"no data set {name!r}: neither a folder nor one of {', '.join(DATASETS)}")
@@ -330,9 +330,12 @@ Files = dict[str, list[str]]  # the paths of the files of each class
 
 def find_images(folder: Path, image_size: int | None, seed: int, workers: int, imagenet: bool = False) -> Parts:
     """Finds the images in a folder that is laid out as `find_classes` says. Raises UserError."""
-    *parts, others = find_classes(folder, imagenet)
-    paths = [[path for own in part.values() for path in own] for part in parts]
-    labels = [[label for label, own in enumerate(part.values()) for _ in own] for part in parts]
+    *splits, others = find_classes(folder, imagenet)
+    paths, labels = [[], []], [[], []]
+    for own_paths, own_labels, classes in zip(paths, labels, splits, strict=True):
+        for label, files in enumerate(classes.values()):
+            own_paths += files
+            own_labels += [label] * len(files)
     if others:
         counts = f"{len(others):,} of {len(others) + len(paths[0] + paths[1]):,}"
         names = ", ".join(Path(path).name for path in others[:3]) + (", ..." if len(others) > 3 else "")
@@ -343,17 +346,23 @@ def find_images(folder: Path, image_size: int | None, seed: int, workers: int, i
     if imagenet:
         jitter = v2.ColorJitter(0.4, 0.4, 0.4, 0.2)
         train.vary = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), jitter])
-    return list(zip((train, test), labels, strict=True)), list(parts[0])
+    return [(train, labels[0]), (test, labels[1])], list(splits[0])
 
 
 def find_classes(folder: Path, imagenet: bool) -> tuple[Files, Files, list[str]]:
-    """Returns the images to train on and to test on, from train/CLASS/ and from test/CLASS/ (or val/, valid/,
-    validation/), or all from train/CLASS/ or CLASS/; and the paths of other files. Raises UserError."""
+    """Returns the images to train on and to test on, and the paths of other files. Raises UserError.
+
+    They lie in train/CLASS/ and test/CLASS/ (or val/, valid/, validation/; ImageNet's in val/). A folder without
+    classes, such as the unlabelled test/ of a contest, does not count. If there is no test folder, a fifth of each
+    class in train/CLASS/ or in CLASS/ is kept for testing.
+    """
     names = ("val", "test") if imagenet else ("test", "val", "valid", "validation")
-    second, *unused = [name for name in names if (folder / name).is_dir()] or [None]
-    first = folder / "train" if (folder / "train").is_dir() else folder
+    folders = {path.name.lower().removesuffix("ing"): path for path in list_folders(folder)}  # Training/ counts too
+    labelled = {name: path for name, path in folders.items() if list_folders(path)}
+    first = labelled.get("train", folder)
+    second, *unused = [labelled[name] for name in names if name in labelled] or [None]
     needs = f"{folder} needs the folders train/ and val/ or test/, with folders of two classes at least in them"
-    if (imagenet or second) and (first == folder or not second):
+    if (imagenet and not second) or (first == folder and not folders.keys().isdisjoint(names)):
         raise UserError(needs)
     train, others = list_classes(first)
     if len(train) < 2:
@@ -361,12 +370,17 @@ def find_classes(folder: Path, imagenet: bool) -> tuple[Files, Files, list[str]]
     if not second:
         note(f"note: {folder} has no folder of test images; a fifth of each class is kept for testing")
         return *split_classes(train), others
-    test, more = list_classes(folder / second)
+    test, more = list_classes(second)
     if odd := sorted(train.keys() ^ test.keys()):
-        raise UserError(f"{folder}: the classes in train/ and {second}/ differ: {', '.join(odd[:5])}")
+        raise UserError(f"{folder}: the classes in {first.name}/ and {second.name}/ differ: {', '.join(odd[:5])}")
     if unused:
-        note(f"note: the test images are those in {second}/; not used: {', '.join(unused)}")
+        note(f"note: the test images are those in {second.name}/; not used: {', '.join(path.name for path in unused)}")
     return train, test, others + more
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """Returns the folders in a folder, by name, but for names that begin with a dot."""
+    return sorted(path for path in folder.glob("[!.]*") if path.is_dir())
 
 
 def split_classes(classes: Files) -> tuple[Files, Files]:
@@ -374,10 +388,12 @@ def split_classes(classes: Files) -> tuple[Files, Files]:
     `--seed`, so that no image of a search is a test image of a retraining. Raises UserError."""
     from sklearn.model_selection import train_test_split
 
-    if small := [name for name, paths in classes.items() if len(paths) < 2]:
-        raise UserError(f"the class {small[0]} has one image, and needs one to train on and one to test on")
-    pairs = [train_test_split(paths, test_size=0.2, random_state=0) for paths in classes.values()]
-    return tuple(dict(zip(classes, part, strict=True)) for part in zip(*pairs, strict=True))
+    train, test = {}, {}
+    for name, paths in classes.items():
+        if len(paths) < 2:
+            raise UserError(f"the class {name} has one image, and needs one to train on and one to test on")
+        train[name], test[name] = train_test_split(paths, test_size=0.2, random_state=0)
+    return train, test
 
 
 def list_classes(folder: Path) -> tuple[Files, list[str]]:
@@ -387,13 +403,14 @@ def list_classes(folder: Path) -> tuple[Files, list[str]]:
     formats = {*Image.OPEN, "MPO"} - UNREADABLE
     endings = tuple(ending for ending, name in Image.registered_extensions().items() if name in formats)
     above = {os.path.realpath(path) for path in (folder, *folder.absolute().parents)}
-    names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
-    files = {name: list_files(str(folder / name), set(above)) for name in names if (folder / name).is_dir()}
-    images = {name: [path for path in files[name] if path.lower().endswith(endings)] for name in files}
-    if empty := [name for name in images if not images[name]]:
-        raise UserError(f"{folder / empty[0]} has no images")
-    others = [path for paths in files.values() for path in paths if not path.lower().endswith(endings)]
-    return images, others + [name for name in names if name not in files]
+    images, others = {}, [path.name for path in sorted(folder.glob("[!.]*")) if not path.is_dir()]
+    for path in list_folders(folder):
+        files = list_files(str(path), set(above))
+        images[path.name] = [file for file in files if file.lower().endswith(endings)]
+        others += [file for file in files if not file.lower().endswith(endings)]
+        if not images[path.name]:
+            raise UserError(f"{path} has no images")
+    return images, others
 
 
 def list_files(folder: str, seen: set[str]) -> list[str]:
@@ -402,8 +419,10 @@ def list_files(folder: str, seen: set[str]) -> list[str]:
     if os.path.realpath(folder) in seen:
         return []
     seen.add(os.path.realpath(folder))
-    entries = sorted((entry.is_dir(), entry.path) for entry in os.scandir(folder) if not entry.name.startswith("."))
-    return [file for below, path in entries for file in (list_files(path, seen) if below else [path])]
+    files = []
+    for below, path in sorted((each.is_dir(), each.path) for each in os.scandir(folder) if each.name[0] != "."):
+        files += list_files(path, seen) if below else [path]
+    return files
 
 
 def inspect_images(paths: Sequence[str]) -> tuple[str, int]:
@@ -415,7 +434,8 @@ def inspect_images(paths: Sequence[str]) -> tuple[str, int]:
             grey = grey and image.mode in ("1", "L")
             sizes.append(image.size)
     if odd := sum(width != height for width, height in sizes):
-        note(f"note: {odd:,} of {len(sizes):,} images are not square: they are resized and cut to the middle")
+        looked_at = f"{len(sizes):,} images" + (" that were looked at" if len(sizes) < len(paths) else "")
+        note(f"note: {odd:,} of {looked_at} are not square: they are resized and cut to the middle")
     side = sizes[0][0] if not odd and len(set(sizes)) == 1 and 8 <= sizes[0][0] <= 64 else 32
     return "L" if grey else "RGB", side
 
@@ -459,7 +479,7 @@ class ImageFiles(Dataset):
                 yield images.to(device, non_blocking=True)
         finally:
             with hold_signals():
-                del read  # ends the workers
+                del read  # ends the workers, unless an error holds them; then the end of the command does
 
 
 @contextlib.contextmanager

@@ -299,7 +299,7 @@ def _check_cell(name: str, value: Any) -> Cell:
         if operation not in tuple(OPERATIONS):
             raise ValueError(f"{name}: unknown operation {operation!r:.80}; the operations are {', '.join(OPERATIONS)}")
         if not _is_index(source) or source >= node:
-            raise ValueError(f"{name}: node {node} cannot take its input from node {source!r}")
+            raise ValueError(f"{name}: node {node} cannot take its input from node {source!r:.80}")
         cell.append((operation, source))
     return tuple(cell)
 
@@ -363,12 +363,15 @@ def read_architecture(text: str) -> Genotype | Arch:
 
     Raises ValueError, which says what is wrong.
     """
-    starts = [match.start() for match in re.finditer(r"Genotype\(|\{\s*['\"](normal|reduce)", text)]
-    if starts:
-        return Genotype.from_text(_cut_expression(text[starts[-1] :]))
-    if cells := re.findall(r"\|\S*\|", text):
-        return Arch.from_text(cells[-1])
-    raise ValueError("neither Genotype(...) nor a dict of its fields nor |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+    problem = ValueError("neither Genotype(...) nor a dict of its fields nor |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+    for match in reversed(list(re.finditer(r"Genotype\(|\{\s*['\"](normal|reduce)|\|[^|~\s]+~0\|\+\S*\|", text))):
+        try:
+            if match.group().startswith("|"):
+                return Arch.from_text(match.group())
+            return Genotype.from_text(_cut_expression(text[match.start() : match.start() + 20_000]))
+        except ValueError as error:
+            problem = error
+    raise problem
 
 
 def _cut_expression(text: str) -> str:

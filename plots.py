@@ -5,16 +5,18 @@ Each function draws records, as the commands log them, into an empty figure, fro
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-if "ipykernel" not in sys.modules:  # a command that a notebook starts inherits a backend that may be missing
-    os.environ["MPLBACKEND"] = "agg"
+try:  # a notebook's backend, which the commands that it starts may lack, would end this import
+    backend = os.environ.pop("MPLBACKEND")
+except KeyError:
+    backend = None
 
 import matplotlib.style
 import numpy as np
@@ -23,6 +25,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from genotypes import Arch, DiscreteCell, Genotype, Space, is_convolution
+
+if backend is not None:  # for a program that draws pictures of its own
+    os.environ["MPLBACKEND"] = backend
+    with contextlib.suppress(ValueError):
+        matplotlib.rcParams["backend"] = backend
 
 Record = dict[str, Any]
 

@@ -1437,8 +1437,8 @@ class Retraining:
 
     def step(self, records: Sequence[Record]) -> Record:
         """Trains for the epoch that follows the records. Returns its record: learning rate, accuracies and test error
-        in percent, losses; in ImageNet form also the top-5 error; after the last epoch also what the classes have:
-        their accuracies and numbers of test images."""
+        in percent, losses; in ImageNet form also the top-5 error; after the last epoch also accuracy
+        and number of test images of each class."""
         epoch, how = len(records), self.settings
         lr = how.lr * 0.97**epoch if how.decay == "exponential" else anneal(how.lr, 0.0, epoch, self.total)
         self.optimizer.param_groups[0]["lr"] = lr

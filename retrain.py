@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import plots
 import runs
 from data import ImageData, ImageFiles, load_data
-from genotypes import read_architecture
+from genotypes import Arch, read_architecture
 from ptnas import Network, Retraining, RetrainSettings
 
 # Classes, channels and size of the images: what --summary needs to know of a data set
@@ -52,7 +52,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 def run(argv: Sequence[str] | None) -> None:
     args = parse(argv)
     genotype, origin = runs.load_architecture(args.arch)
-    dataset, space = args.dataset or origin.get("dataset", "digits"), origin.get("space")
+    dataset = args.dataset or origin.get("dataset", "digits")
+    space = "nb201" if isinstance(genotype, Arch) else origin.get("space")
     same = dataset == origin.get("dataset")
     preset = args.preset or (origin.get("preset") if same else None)
     preset, standard = runs.get_preset("retrain", preset, dataset, space)
@@ -86,7 +87,7 @@ def describe_result(last: dict) -> str:
     in which a small class counts as much as a large one."""
     more = [f"top-5 {last['test_error_top5']:.2f}%"] if "test_error_top5" in last else []
     images = [count for count in last.get("class_images", ()) if count]
-    if images and max(images) > 1.1 * min(images):
+    if images and max(images) > 1.1 * min(images):  # the digits differ by less
         by_class = [accuracy for accuracy in last["class_accuracy"] if accuracy is not None]
         more.append(f"accuracy {last['test_accuracy']:.2f}%, mean by class {sum(by_class) / len(by_class):.2f}%")
     return f"test error {last['test_error']:.2f}%" + (f" ({', '.join(more)})" if more else "")
@@ -153,10 +154,11 @@ def load_network(path: Path) -> tuple[Network, list[str], Callable[[Path], Tenso
         network = how.build_network(architecture, len(saved["classes"]), saved["channels"])
         network.load_state_dict(saved["state"]["network"])
         mean, deviation = (torch.tensor(saved[name])[:, None, None] for name in ("mean", "deviation"))
-    kind = "RGB" if saved["channels"] == 3 else "L", saved["image_size"], saved["settings"]["dataset"] == "imagenet"
+        mode, imagenet = "RGB" if saved["channels"] == 3 else "L", saved["settings"]["dataset"] == "imagenet"
 
     def read(image: Path) -> Tensor:
-        return ((ImageFiles([str(image)], *kind)[0, None] - mean) / deviation)[None]
+        pixels = ImageFiles([str(image)], mode, saved["image_size"], imagenet)[0, None]
+        return ((pixels - mean) / deviation)[None]
 
     return network.eval(), saved["classes"], read
 

@@ -53,6 +53,9 @@ SCHEMA = 1  # of genotype.json
 CHECKPOINT_SCHEMA = 3
 
 
+SIGNALS = {signal.SIGINT, signal.SIGTERM}  # that ask a run to end
+
+
 class UserError(Exception):
     """An error that the user can mend. Commands show it as one line."""
 
@@ -222,7 +225,9 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, metavar="X", help="learning rate of the weights")
 
 
-LOST = ConnectionResetError, ConnectionRefusedError, EOFError  # at the other end of a pipe: a worker
+# What is told of a worker that was killed or that cannot hand over what it read
+LOST = ConnectionResetError, ConnectionRefusedError, EOFError
+LOST_WORDS = r"DataLoader worker \(|(allocate|open) shared memory|Communication with the workers|ancdata"
 
 
 def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
@@ -239,7 +244,7 @@ def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: 
             complain(script, f"another process was lost; start as many with --resume ({reason[-120:]})")
         elif isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in reason:
             complain(script, f"{reason} (try --low-memory or a smaller --batch-size, --channels, --image-size)")
-        elif isinstance(error, LOST) or re.search(r"DataLoader worker \(|shared memory", reason):
+        elif isinstance(error, LOST) or re.search(LOST_WORDS, reason):
             lost = f"a process that reads images was lost ({reason[-120:]})"
             complain(script, f"{lost}; --workers 0 reads without such processes")
         else:
@@ -261,10 +266,9 @@ def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: 
 
 
 def get_reason(error: Exception) -> str:
-    """Returns one line of what an error says. The text of one from a worker is a traceback, whose last line counts."""
+    """Returns one line of what an error says. One from a worker holds a traceback; its last line is the reason."""
     lines = (str(error).strip() or repr(error)).splitlines()
-    own = lines[0 if isinstance(error, RuntimeError) and "DataLoader worker process" not in lines[0] else -1]
-    return own.removeprefix("runs.UserError: ")
+    return lines[-1 if "DataLoader worker process" in lines[0] else 0].removeprefix("runs.UserError: ")
 
 
 def complain(script: str, message: str) -> None:
@@ -291,13 +295,10 @@ def raise_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-SIGNALS = {signal.SIGINT, signal.SIGTERM}  # that ask a run to end
-
-
 @contextlib.contextmanager
 def hold_signals() -> Iterator[None]:
-    """Lets signals wait until the end of a `with` block that starts or ends processes: an exception is lost there. A
-    new process is deaf to them until it accepts them."""
+    """Holds signals back until the end of a `with` block that starts or ends workers, where an exception would be lost.
+    A new worker is deaf to them until it accepts them."""
     main, held = threading.current_thread() is threading.main_thread(), []
     before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in SIGNALS if main}
     accept_signals(False)
@@ -312,8 +313,8 @@ def hold_signals() -> Iterator[None]:
 
 
 def set_up_worker(_: int) -> None:
-    """Leaves it to the main process to tell of a signal to all processes of a run. SIGINT does not end a worker;
-    SIGTERM ends it late, once the main process has heard it too, and with status 0, which is no error to PyTorch."""
+    """Makes a worker ignore SIGINT and end two seconds after SIGTERM, with status 0: by then the main process has heard
+    a signal to all processes too, and PyTorch reports no lost worker."""
 
     def end_late(*_: Any) -> None:
         time.sleep(2)
@@ -360,6 +361,8 @@ def set_up(args: argparse.Namespace) -> torch.device:
     if device.type == "cuda":
         if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > torch.cuda.device_count():
             raise UserError(f"{os.environ['LOCAL_WORLD_SIZE']} processes here, and {torch.cuda.device_count()} GPUs")
+        if several() and device.index is not None:
+            raise UserError(f"--device {name}: under torchrun each process takes the GPU of its own number")
         device = torch.device("cuda", device.index or int(os.environ.get("LOCAL_RANK", 0)))
         if device.index >= torch.cuda.device_count():
             raise UserError(f"no device {device} here; there are {torch.cuda.device_count()} GPUs")
@@ -800,17 +803,11 @@ def load_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
         if Path(text).is_file():
             return load_genotype(Path(text))
     try:
-        return read_text(text)
+        return read_architecture(text), {}
     except ValueError as error:
         start = " ".join(text[:200].split())[:80]
         known = "" if re.search(r"[(|{]", text) else f", no file, and none of {', '.join(PUBLISHED)}"
         raise UserError(f"no architecture {start!r}: {error}{known}") from None
-
-
-def read_text(text: str) -> tuple[Architecture, dict[str, Any]]:
-    """Returns the architecture in a text, and its space if that is NAS-Bench-201. Raises ValueError."""
-    architecture = read_architecture(text)
-    return architecture, {"space": "nb201"} if isinstance(architecture, Arch) else {}
 
 
 def load_genotype(path: Path) -> tuple[Architecture, dict[str, Any]]:
@@ -819,9 +816,7 @@ def load_genotype(path: Path) -> tuple[Architecture, dict[str, Any]]:
     if zipfile.is_zipfile(path):
         network = load_checkpoint(path, "network")
         with blame(path, "holds no genotype"):
-            reads = asdict(RunSettings.of(network["settings"]))
-            architecture, known = read_text(network["settings"]["genotype"])
-            return architecture, known | network["origin"] | reads
+            return read_architecture(network["settings"]["genotype"]), dict(network["origin"])
     with blame(path, "holds no genotype"):
         if path.stat().st_size > 10 << 20:
             raise ValueError("more than 10 MiB")
@@ -829,11 +824,9 @@ def load_genotype(path: Path) -> tuple[Architecture, dict[str, Any]]:
         try:
             content = json.loads(text)
         except ValueError:
-            return read_text(text)
-        if not isinstance(content, dict):
-            raise ValueError("not a JSON object")
-        if not content.keys() & {"genotype", "arch"}:
-            return Genotype.from_json(content), {}
+            content = None
+        if not isinstance(content, dict) or not content.keys() & {"genotype", "arch"}:
+            return read_architecture(text), {}
         if content.get("schema") != SCHEMA:
             raise ValueError(f"schema version {content.get('schema')}, and this program reads {SCHEMA}")
         RunSettings.of(content)

@@ -107,7 +107,8 @@ def test_a_damaged_or_foreign_file_is_refused(inputs, monkeypatch, refuse, name)
     monkeypatch.chdir(inputs)
     refuse(f"select --ckpt {name}", f"{name} is damaged or no checkpoint")
     refuse(f"analyze fig1 --ckpt {name}", f"{name} is damaged or no checkpoint")
-    refuse(f"retrain --arch {name}", f"{name} {'is damaged' if name in ('other.pt', 'tensor.pt') else 'holds no geno'}")
+    foreign = name in ("other.pt", "tensor.pt")  # but whole
+    refuse(f"retrain --arch {name}", f"{name} {'is damaged' if foreign else 'holds no genotype'}")
     if name.endswith(".pt"):
         refuse(f"train_search --space s2 --save {name} --resume", f"{name} is damaged or no checkpoint")
 
@@ -144,7 +145,7 @@ UNKNOWN = shlex.quote(str(PUBLISHED["DARTS_V2"]).replace("dil_conv_3x3", "conv")
         ("select --ckpt supernet.pt --save supernet.json", "use --save supernet-genotype.json"),
         ("select --ckpt nb201.pt --benchmark missing.csv", "there is no file"),
         ("retrain --arch DARTS_V3", "DARTS_V1, DARTS_V2"),
-        ("retrain --arch list.json", "not a JSON object"),
+        ("retrain --arch list.json", "list.json holds no genotype"),
         ("retrain --arch \"Genotype(normal=__import__('os').abort())\"", "only lists, tuples, names"),
         (f"retrain --arch 'Genotype({'(' * 5000}'", "a bracket of the genotype is not closed"),
         (f"retrain --arch 'Genotype({'(' * 5000}{')' * 5001}'", "not of the form"),

@@ -75,7 +75,8 @@ def test_an_architecture_comes_from_a_network_too_or_from_a_text_in_a_file(folde
     for source, image_size in (("network.pt", 8), ("search.log", None)):
         assert retrain(["--arch", source, *flags, "--save", "again.pt"]) == 0
         assert torch.load("again.pt")["settings"] == wanted | {"epochs": 1, "image_size": image_size}
-    assert runs.load_architecture("network.pt")[1]["supernet"] == runs.fingerprint(folder / "supernet.pt")
+    origin = json.loads((folder / "genotype.json").read_text())
+    assert runs.load_architecture("network.pt")[1].items() <= origin.items(), "where it was found"
 
 
 # ---- Output -------------------------------------------------------------------------------------------------------

@@ -304,8 +304,12 @@ def test_test_images_are_taken_before_others_but_imagenet_has_its_own_in_val(tmp
     assert capsys.readouterr().err == "note: the test images are those in test/; not used: val\n"
     shutil.rmtree(tmp_path / "test")
     (tmp_path / "test").mkdir()
-    (tmp_path / "test" / "ILSVRC2012_test_00000001.png").touch()
-    assert len(load("imagenet", tmp_path, image_size=32).test) == 11
+    (tmp_path / "test" / "unlabelled.png").touch()
+    assert len(load("imagenet", tmp_path, image_size=32).test) == len(load(tmp_path).test) == 11
+    for name in ("train", "val"):
+        (tmp_path / name).rename(tmp_path / {"train": "Training", "val": "Testing"}[name])
+    shutil.rmtree(tmp_path / "test")
+    assert load(tmp_path).describe()["images"] == [12, 11]
 
 
 @pytest.mark.parametrize("place", [".", "train"])
@@ -331,7 +335,7 @@ def test_hidden_files_are_passed_over_and_others_are_told_once(image_folder, cap
         for name in (".DS_Store", "apple/._0.png", "apple/notes.txt", "labels.csv"):
             (image_folder / part / name).touch()
     assert load(image_folder).describe()["images"] == [12, 12]
-    told = "note: 4 of 28 files are not images of a class and are passed over: notes.txt, labels.csv, notes.txt, ...\n"
+    told = "note: 4 of 28 files are not images of a class and are passed over: labels.csv, notes.txt, labels.csv, ...\n"
     assert capsys.readouterr().err == told
 
 
@@ -438,6 +442,14 @@ def save_odd_tiff(path):
     path.write_bytes(path.read_bytes().replace(b"\x11\1\4\0\1\0\0\0", b"\x11\1\2\0\4\0\0\0"))
 
 
+def flatten(*folders):
+    for folder in folders:
+        for path in folder.glob("*/*"):
+            path.rename(folder / f"{path.parent.name} {path.name}")
+        for path in folder.glob("*/"):
+            path.rmdir()
+
+
 def remove(*names):
     return lambda folder: [shutil.rmtree(folder / name) for name in names]
 
@@ -453,7 +465,8 @@ BROKEN_FOLDERS = {
     "an empty class": (lambda folder: (folder / "train" / "plum").mkdir(), "train/plum has no images"),
     "other classes": (remove("test/pear"), "differ: pear"),
     "one class": (remove("train/pear", "test/pear"), "two classes at least in them; train/ has apple"),
-    "no class": (remove("train/pear", "test/pear", "train/apple", "test/apple"), "train/ has none"),
+    "no class": (remove("train/pear", "test/pear", "train/apple", "test/apple"), "two classes at least"),
+    "pictures without classes": (lambda folder: flatten(folder / "train", folder / "test"), "two classes at least"),
 }
 
 
@@ -492,6 +505,7 @@ sys.exit(load_script("train_search").main(sys.argv[1:]))
     assert words in ended.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_all_processes_while_images_load_ends_in_one_line(tmp_path, number, status):
     images = write_image_folder(tmp_path / "images", count=130)

@@ -85,7 +85,8 @@ PASTED = {
     "JSON": json.dumps(DICT, indent=1),
     "pairs by node": "Genotype({})".format(", ".join(f"{name}={value}" for name, value in NESTED.items())),
     "JSON by node": json.dumps(NESTED),
-    "a cell of NAS-Bench-201": f"arch: '{CELL}', test accuracy 10.0",
+    "a log that goes on": f"{GOOD}\nsee class Genotype(NamedTuple)\n{{'normal': 1}}\nGenotype(normal=[('sep_conv",
+    "a cell of NAS-Bench-201": f"arch: '{CELL}', test accuracy 10.0\n|---|---|\n100%|█████| 5/5",
 }
 
 
