@@ -33,7 +33,6 @@ import plots
 import runs
 
 Record = dict[str, Any]
-Benchmark = dict[str, dict[str, float]]  # test error in percent, by architecture and by data set
 
 
 class Method(NamedTuple):
@@ -351,7 +350,7 @@ def estimate_luck(errors: Sequence[float], everything: Sequence[float], draws: i
     return f"{share:.2f}%" if share >= 0.01 else "< 0.01%"
 
 
-def make_architectures(study: Study, cases: Sequence[Case], benchmark: Benchmark) -> list[Record]:
+def make_architectures(study: Study, cases: Sequence[Case], benchmark: runs.Benchmark) -> list[Record]:
     """Runs the selections that are missing. Returns the true test errors of their architectures, in percent."""
     jobs = [study.plan(case)[1] for case in cases]
     study.run(jobs)
@@ -376,7 +375,7 @@ def fig4(args: Namespace) -> None:
     save_curves(args.folder / "fig4.png", points, "epoch", "test_error", benchmark)
 
 
-def save_curves(picture: Path, points: list[Record], x: str, y: str, benchmark: Benchmark) -> None:
+def save_curves(picture: Path, points: list[Record], x: str, y: str, benchmark: runs.Benchmark) -> None:
     """Saves curves of `y` over `x`, a panel for each data set or space; as JSON also the mean of all architectures."""
     names = dict.fromkeys(name for point in points for name in point[y])
     panels = {name: mean(errors[name] for errors in benchmark.values()) if benchmark else None for name in names}
@@ -407,11 +406,12 @@ def fig6(args: Namespace) -> None:
 
 def fig9(args: Namespace) -> None:
     """Draws Fig. 9: how the epochs of tuning matter, by true error on NAS-Bench-201, else by validation accuracy."""
-    benchmark = runs.load_benchmark(args.benchmark) if args.benchmark else {}
+    searches = [runs.load_search(supernet)["settings"] for supernet in args.ckpt]
+    nb201 = all(search["space"] == "nb201" for search in searches)
+    benchmark = runs.load_benchmark(args.benchmark) if nb201 else {}
     study = Study(args)
     jobs, points = [], []
-    for supernet in args.ckpt:
-        search = runs.load_search(supernet)["settings"]
+    for supernet, search in zip(args.ckpt, searches, strict=True):
         with runs.blame(supernet, "is no supernet"):
             trained = "α " + ", ".join(search[name] for name in ("alpha", "noise", "sgas") if search[name] != "none")
         for epochs in dict.fromkeys(args.tunings):
@@ -449,7 +449,7 @@ def run(argv: Sequence[str] | None) -> None:
     networks = runs.Parser(add_help=False, parents=[methods])
     networks.add_argument("--run", action="store_true", help="first run what is missing")
     nb201 = runs.Parser(add_help=False, parents=[methods])
-    nb201.add_argument("--benchmark", required=True, type=Path, metavar="CSV", help="true accuracies of all cells")
+    nb201.add_argument("--benchmark", type=Path, metavar="CSV", help="true accuracies; nb201.csv.gz by default")
     nb201.add_argument("--keep-every", type=runs.whole(1), default=5, metavar="N", help="snapshots, 5 by default")
     nb201.set_defaults(space=["nb201"])
 

@@ -254,13 +254,25 @@ def test_a_selection_on_nas_bench_201_has_the_architecture_and_its_true_errors(n
     assert not any(blank(path) for path in folder.glob("*.png"))
 
 
+def test_the_table_has_the_true_errors_of_nas_bench_201():
+    table = runs.load_benchmark()
+    errors = [each["cifar10"] for each in table.values()]
+    assert (round(min(errors), 2), round(sum(errors) / len(errors), 2)) == (5.63, 12.94)
+    assert table[str(Arch(("skip_connect",) * 6))]["cifar10"] == pytest.approx(45.70, abs=0.01)
+    assert table[str(Arch(("none",) * 6))] == pytest.approx(
+        {"cifar10": 90, "cifar100": 99, "imagenet16-120": 99.17}, abs=0.01
+    )
+
+
 @pytest.mark.parametrize("criterion", list(ptnas.CRITERIA))
 def test_every_criterion_selects_an_architecture(nb201, tmp_path, criterion, capsys):
     flags = ["--criterion", criterion, "--tune-epochs", "0", "--metric", "loss", "--threads", "1"]
     assert select(["--ckpt", str(nb201 / "supernet.pt"), *flags, "--save", str(tmp_path / "genotype.json")]) == 0
     content = json.loads((tmp_path / "genotype.json").read_text())
     assert content["criterion"] == criterion
-    assert capsys.readouterr().out.splitlines()[-1].endswith(f": {content['arch']}")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith(f": {content['arch']}")
+    assert f"true test error {content['test_error']['cifar10']:.2f}% on cifar10" in last, "without any option"
 
 
 def test_snapshots_are_kept_and_can_be_selected_from_and_stay(nb201, tmp_path, capsys):
