@@ -20,6 +20,7 @@ import io
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import re
 import shlex
@@ -291,6 +292,13 @@ def raise_on_signals() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
+    except Stopped:
+        workers = multiprocessing.active_children()  # they read images, and PyTorch would wait long for each
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join()
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

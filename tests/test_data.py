@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -520,6 +521,14 @@ def test_a_signal_to_all_processes_while_images_load_ends_in_one_line(tmp_path, 
         assert faults.wait(process, 60) == status
     told = (tmp_path / "stderr").read_text().splitlines()
     assert [line.split(";")[0] for line in told if line] == 2 * [f"train_search.py: stopped by {number.name}"]
+
+
+def test_a_signal_ends_the_workers_before_another_signal_is_heard():
+    worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,), daemon=True)
+    worker.start()
+    with pytest.raises(runs.Stopped), runs.raise_on_signals():
+        signal.raise_signal(signal.SIGINT)
+    assert not worker.is_alive()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
