@@ -866,12 +866,8 @@ def load_benchmark(path: Path | None = None) -> Benchmark:
                 raise ValueError(f"the header arch,{','.join(BENCHMARKED)} is needed")
             for arch, *accuracies in filter(None, rows):
                 values = [float(accuracy) for accuracy in accuracies]
-                if (
-                    arch not in every
-                    or arch in errors
-                    or len(values) != 3
-                    or not all(0 <= each <= 100 for each in values)
-                ):
+                sound = len(values) == 3 and all(0 <= value <= 100 for value in values)
+                if not sound or arch not in every or arch in errors:
                     raise ValueError(f"line {rows.line_num}: one line for each architecture, with three percentages")
                 errors[arch] = {name: 100 - value for name, value in zip(BENCHMARKED, values, strict=True)}
         if missing := every - errors.keys():

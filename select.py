@@ -44,9 +44,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--metric", choices=("accuracy", "loss"), help="what the criterion compares")
     parser.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after each round of decisions")
     parser.add_argument("--tune", choices=("fixed", "converge"), help="converge: stop once the supernet has converged")
-    parser.add_argument(
-        "--benchmark", type=runs.Path, metavar="CSV", help="true accuracies on NAS-Bench-201; nb201.csv.gz by default"
-    )
+    parser.add_argument("--benchmark", type=runs.Path, metavar="CSV", help="another table of true accuracies on nb201")
     runs.add_run_options(parser, save="genotype.json")
     return parser.parse_args(argv)
 
@@ -89,13 +87,9 @@ def run(argv: Sequence[str] | None) -> None:
 
 
 def select(
-    result: runs.Run,
-    checkpoint: dict,
-    how: SelectionSettings,
-    benchmark: runs.Benchmark,
-    args: Namespace,
+    result: runs.Run, checkpoint: dict, how: SelectionSettings, benchmark: runs.Benchmark, args: Namespace,
     device: torch.device,
-) -> None:
+) -> None:  # fmt: skip
     """Takes the rounds that are left and writes the genotype."""
     trained, settings = checkpoint["settings"], result.settings
     where = {name: settings[name] for name in ("dataset", "data")}
