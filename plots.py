@@ -72,7 +72,8 @@ def format_tau(tau: float | None) -> str:
 
 def draw_search(figure: Figure, records: list[Record], space: Space) -> None:
     """Draws validation accuracy and mean(α_skip - α_conv), softmaxed, the two quantities of Fig. 3, per epoch. Below
-    them it draws softmax(α) of every edge after the last epoch, with the decisions of SGAS in red."""
+    them it draws softmax(α) of every edge after the last epoch: a white frame is around the operation that α would
+    choose now, a red one around what SGAS decided."""
     count = len(space.cell_types)
     figure.set_size_inches(9, 4 + 2 * count)
     top, *maps = figure.subplots(1 + count, 1, height_ratios=[2] + [1] * count)
@@ -86,15 +87,25 @@ def draw_search(figure: Figure, records: list[Record], space: Space) -> None:
     if gaps[-1] is not None:
         right = top.twinx()
         right.plot(epochs, gaps, color=ORANGE, linestyle="--", marker="s", markersize=3)
+        right.axhline(0, color=ORANGE, linewidth=0.6)
         right.set_ylabel("mean(α_skip − α_conv), softmaxed", color=ORANGE)
     edges = [f"{source}→{node}" for source, node in space.edges]
     decisions = [decision for record in records for decision in record.get("decisions", ())]
     for axes, (cell_type, rows) in zip(maps, records[-1]["weights"].items(), strict=True):
-        _draw_weights(axes, rows, space.operations[cell_type], edges)
+        names = space.operations[cell_type]
+        _draw_weights(axes, rows, names, edges)
+        chosen = [max(space.candidates(cell_type, edge), key=row.__getitem__) for edge, row in enumerate(rows)]
+        fixed = all(len(set(row)) == 1 for row in rows)
+        for edge, operation in enumerate(chosen if not fixed else ()):
+            _frame(axes, edge, operation, "white")
         for decision in decisions:
             if decision["cell"] == cell_type:
                 _mark_decision(axes, decision, space, cell_type)
-        axes.set_title(f"softmax(α), {CELL_NAMES[cell_type]}", fontsize=10)
+        title = f"softmax(α), {CELL_NAMES[cell_type]}"
+        if not fixed and any("skip_connect" in each for each in names):
+            skips = sum(each[operation] == "skip_connect" for each, operation in zip(names, chosen, strict=True))
+            title += f": α would choose the skip connection on {skips} of {len(edges)} edges"
+        axes.set_title(title, fontsize=10)
         axes.set_xlabel("edge (input node→output node)", fontsize=8)
 
 
@@ -114,12 +125,17 @@ def _draw_weights(axes: Axes, rows: list[list[float]], names: Sequence[Sequence[
             axes.text(edge, operation, f"{name}{weight:.3f}", ha="center", va="center", fontsize=5.5, color=colour)
 
 
+def _frame(axes: Axes, edge: int, operation: int, colour: str) -> None:
+    """Frames a field of the heat map."""
+    axes.add_patch(Rectangle((edge - 0.46, operation - 0.44), 0.92, 0.88, fill=False, edgecolor=colour, linewidth=2))
+
+
 def _mark_decision(axes: Axes, decision: Record, space: Space, cell_type: str) -> None:
     """Frames the operation that SGAS chose for an edge, or strikes through the input edges that a node lost."""
     if "edge" in decision:
         edge = space.edges.index(tuple(decision["edge"]))
         operation = space.operations[cell_type][edge].index(decision["operation"])
-        axes.add_patch(Rectangle((edge - 0.46, operation - 0.44), 0.92, 0.88, fill=False, edgecolor=RED, linewidth=2))
+        _frame(axes, edge, operation, RED)
     else:
         for edge in space.into(decision["node"]):
             if space.edges[edge][0] not in decision["inputs"]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -103,6 +103,12 @@ def test_fig3_shows_each_search_under_a_name_that_is_no_formula():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [r"a\$b\$", r"\udcff"]
 
 
+def read_frames(axes, colour):
+    """Returns the columns and rows of the fields of a heat map that have a frame of this colour."""
+    frames = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    return [(round(each.get_x()), round(each.get_y())) for each in frames if each.get_edgecolor() == to_rgba(colour)]
+
+
 @pytest.mark.parametrize("name", ["s1", "s4"])
 def test_a_search_shows_the_weights_of_every_edge_and_the_decisions_of_sgas(name):
     space = SPACES[name]
@@ -112,5 +118,18 @@ def test_a_search_shows_the_weights_of_every_edge_and_the_decisions_of_sgas(name
     record = {"epoch": 1, "valid_accuracy": 50.0, "skip_gap": None, "weights": weights, "decisions": decisions}
     normal = draw(plots.draw_search, [record], space).axes[1]
     assert len(read_texts(normal)) == 28
-    assert sum(isinstance(patch, Rectangle) for patch in normal.patches) == 1
+    assert len(read_frames(normal, plots.RED)) == 1
     assert [line.get_xdata()[0] for line in normal.lines] == [space.edges.index((source, 4)) for source in (2, 3)]
+
+
+def test_a_search_shows_what_alpha_would_choose_on_every_edge_now():
+    space = SPACES["nb201"]
+    skip, pooling, *others = ([0.1, 0.3, 0.2, 0.2, 0.2], [0.1, 0.2, 0.2, 0.2, 0.3], *([[0.3, 0.2, 0.2, 0.1, 0.2]] * 4))
+    record = {"epoch": 1, "valid_accuracy": 50.0, "skip_gap": 0.1, "weights": {"cell": [skip, pooling, *others]}}
+    axes = draw(plots.draw_search, [record], space).axes[1]
+    assert read_frames(axes, "white") == [(0, 1), (1, 4), (2, 0), (3, 0), (4, 0), (5, 0)], "(edge, operation)"
+    assert axes.get_title().endswith("α would choose the skip connection on 1 of 6 edges")
+    record |= {"skip_gap": 0.0, "weights": {"cell": [[0.2] * 5] * 6}}
+    axes = draw(plots.draw_search, [record], space).axes[1]
+    assert not read_frames(axes, "white"), "a fixed α chooses nothing"
+    assert axes.get_title() == "softmax(α), cell"
