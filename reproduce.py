@@ -1,11 +1,11 @@
 """Reproduces the results of Sec. 5 and 6 that take many runs: Tables 2-5, Fig. 4, 6, 8 and 9.
 
-    python reproduce.py table4 --dataset my_images --preset laptop --benchmark nb201.csv --jobs 2     # or fig4
+    python reproduce.py table4                                            # or fig4: the digits, minutes on a laptop
     python reproduce.py table3 --run --folder digits --jobs 2             # S1-S4 on the digits
     python reproduce.py table3 --folder digits                            # prints what is there and runs nothing
     python reproduce.py table2 --run --folder cifar10 --dataset cifar10   # the paper's setting: use a GPU
     python reproduce.py fig6 genotype.jsonl magnitude.jsonl
-    python reproduce.py fig9 --ckpt supernet.pt --benchmark nb201.csv
+    python reproduce.py fig9 --ckpt supernet.pt
 
 These commands start train_search.py, select.py and retrain.py, whose command lines they print. All results in a folder
 have one setting. What is finished is not computed again; what was stopped goes on.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import random
 import shlex
 import subprocess
@@ -57,7 +56,9 @@ METHODS = {
     "SGAS+PT": Method(
         "sgas-pt", "sgas perturbation", "2.56 ± 0.10, best 2.46, 3.9 M, 0.29 days", tuned=False, space="darts+none"
     ),
+    "DARTS+random": Method("darts-random", "alpha bilevel", "-", "random"),  # not of the paper: the control
 }  # fmt: skip
+CONTROL = "DARTS+random"  # tunes as DARTS+PT does, and chooses by the seed alone
 TWO_SPACES = "DARTS, SGAS and SGAS+PT search darts+none, the others darts: there DARTS and DARTS+PT share no supernet."
 MAIN_METHODS = ("DARTS", "DARTS+PT", "DARTS+PT (fix α)")  # in Tables 3 and 4, Fig. 4 and 8
 
@@ -68,6 +69,8 @@ MAIN_METHODS = ("DARTS", "DARTS+PT", "DARTS+PT (fix α)")  # in Tables 3 and 4, 
 # The options that all results in a folder share
 SETTING = ("dataset", "data", "preset", "epochs", "batch_size", "channels", "layers", "image_size", "limit", "lr")
 SETTING += ("tune_epochs",)
+DEFAULT = {"dataset": "digits", "preset": "laptop"}
+SECONDS = {"train_search.py": 150, "select.py": 25}  # of a run on NAS-Bench-201 in this setting, on one core
 
 
 class Case(NamedTuple):
@@ -102,6 +105,7 @@ class Study:
     def __init__(self, args: Namespace):
         self.args, self.folder, self.ledger = args, args.folder, args.folder / "commands.json"
         self.keep_every, self.benchmark = (getattr(args, name, None) for name in ("keep_every", "benchmark"))
+        self.jobs = args.jobs or (2 if getattr(args, "dataset", None) in (None, "digits") else 1)
         self.setting, self.commands = self._load()
         if "dataset" in args:
             self._choose_setting()
@@ -122,7 +126,7 @@ class Study:
             there, here = (shlex.join(list_options(each)) for each in (self.setting, setting))
             raise runs.UserError(f"{self.folder} has results of {there}, not of {here}: give another --folder")
         self.setting, self.dataset = setting, Path(setting["dataset"]).absolute().name
-        chosen = self.args.method or (METHODS if self.args.function is table2 else MAIN_METHODS)
+        chosen = self.args.method or self.args.methods
         methods = [name for name in METHODS if name in chosen or "all" in chosen]
         choices = map(dict.fromkeys, (self.args.space, methods, self.args.seeds))
         self.cases = [
@@ -147,16 +151,28 @@ class Study:
             Job(genotype.with_suffix(".network.pt"), ["retrain.py", *list_options(retrain)], genotype),
         )
 
+    def announce(self, cases: Iterable[Case]) -> None:
+        """Says how many searches and selections these cases still need, and about how long they take."""
+        missing = {job.save: job for case in cases for job in self.plan(case)[:2] if self._is_missing(job)}
+        if missing:
+            scripts = [job.command[0] for job in missing.values()]
+            searches, selections = (scripts.count(script) for script in SECONDS)
+            minutes = -(-sum(SECONDS[script] for script in scripts) // (60 * min(self.jobs, len(scripts))))
+            time = f": about {minutes} minutes on {self.jobs} cores" if self.setting == DEFAULT else ""
+            print(f"to run: {searches} searches and {selections} selections, {self.jobs} at a time{time}", flush=True)
+
+    def _is_missing(self, job: Job) -> bool:
+        """Returns whether the result does not exist, or comes from another command or another source."""
+        if not job.save.exists() or (job.source and not job.source.exists()):
+            return True
+        return self.commands.get(job.save.name) != job.describe()
+
     def run(self, jobs: Iterable[Job]) -> None:
-        """Runs each command whose result is missing or comes from another command or another source."""
+        """Runs each command whose result is missing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with runs.lock(self.ledger):
             _, self.commands = self._load()
-            missing = {}
-            for job in jobs:
-                if not job.save.exists() or self.commands.get(job.save.name) != job.describe():
-                    missing[job.save] = job
-            self._run_together(list(missing.values()))
+            self._run_together(list({job.save: job for job in jobs if self._is_missing(job)}.values()))
 
     def _run_together(self, jobs: list[Job]) -> None:
         """Runs the commands, some at a time. If one fails, waits for those that run and raises its UserError."""
@@ -164,7 +180,7 @@ class Study:
         with tqdm(total=len(jobs), unit="run", disable=not jobs) as bar:
             try:
                 while waiting or running:
-                    while waiting and len(running) < self.args.jobs:
+                    while waiting and len(running) < self.jobs:
                         job = waiting.pop(0)
                         bar.write(f"python {shlex.join(job.command)}", file=sys.stdout)
                         running[self._start(job)] = job
@@ -185,11 +201,11 @@ class Study:
 
     def _start(self, job: Job) -> subprocess.Popen:
         """Starts a command. It prints to a file, and if others run beside it, its progress and errors too."""
-        threads = self.args.threads or max(1, (os.cpu_count() or 1) // self.args.jobs)
+        threads = self.args.threads or 1  # by default one, so that figures do not depend on the number of cores
         options = list_options({"device": self.args.device, "threads": threads, "save": job.save})
         options += ["--resume"] + ["--deterministic"] * self.args.deterministic
         line = [sys.executable, str(Path(__file__).resolve().with_name(job.command[0])), *job.command[1:], *options]
-        errors = subprocess.STDOUT if self.args.jobs > 1 else None
+        errors = subprocess.STDOUT if self.jobs > 1 else None
         with job.save.with_suffix(".out").open("w") as output:  # a new session: Ctrl-C reaches this process alone
             return subprocess.Popen(line, stdout=output, stderr=errors, start_new_session=True)
 
@@ -316,30 +332,21 @@ TABLE_4 = {"DARTS": "45.70", "DARTS+PT": "11.89", "DARTS+PT (fix α)": "6.20"}  
 
 
 def table4(args: Namespace) -> None:
-    """Prints Table 4: architectures on NAS-Bench-201 by their true error, and networks on the DARTS space."""
+    """Prints the part of Table 4 on NAS-Bench-201: what each method finds, by its true test error."""
     benchmark = runs.load_benchmark(args.benchmark)
     study = Study(args)
-    study.run(study.plan(case)[0] for case in study.cases)
     found = make_architectures(study, study.cases, benchmark)
-    in_paper = study.setting["dataset"] == "cifar10" and study.setting["preset"] == "paper"
-    networks = load_networks(
-        study, [case._replace(space=METHODS[case.method].space) for case in study.cases if in_paper]
-    )
     everything = [errors["cifar10"] for errors in benchmark.values()]
     rows = []
     for name, group in itertools.groupby(found, lambda each: each["method"]):
         errors = [each["test_error"]["cifar10"] for each in group]
-        luck = estimate_luck(errors, everything)
-        on_darts, _ = summarise([each["test_error"] for each in networks if each["method"] == name])
-        paper = METHODS[name].paper.split(",")[0]
-        rows.append([name, TABLE_4.get(name, "-"), *summarise(errors), luck, paper, on_darts])
+        rows.append([name, TABLE_4.get(name, "-"), *summarise(errors), estimate_luck(errors, everything)])
     middle = f"median {median(everything):.2f}, best {min(everything):.2f}"
-    rows.append(["a random architecture", "-", summarise(everything)[0], middle, "-", "-", "-"])
-    header = ["", "NAS-Bench-201, paper", "here", "by seed", "as good by luck", "DARTS space, paper", "here"]
-    print_table(f"Table 4: test error (%) on CIFAR-10, seeds {' '.join(map(str, args.seeds))}", study, header, rows)
-    numbers = {"nb201": found, "random": {"mean": mean(everything), "sd": stdev(everything)}, "darts_space": networks}
-    print(f"\nDARTS space: {TWO_SPACES}")
-    write_results(args.folder / "table4.json", setting=study.setting, **numbers)
+    rows.append(["a random architecture", "-", summarise(everything)[0], middle, "-"])
+    title = f"Table 4: true test error (%) on CIFAR-10, seeds {' '.join(map(str, args.seeds))}"
+    print_table(title, study, ["", "paper", "here", "by seed", "as good by luck"], rows)
+    chance = {"mean": mean(everything), "sd": stdev(everything)}
+    write_results(args.folder / "table4.json", setting=study.setting, nb201=found, random=chance)
 
 
 def estimate_luck(errors: Sequence[float], everything: Sequence[float], draws: int = 100_000) -> str:
@@ -351,8 +358,13 @@ def estimate_luck(errors: Sequence[float], everything: Sequence[float], draws: i
 
 
 def make_architectures(study: Study, cases: Sequence[Case], benchmark: runs.Benchmark) -> list[Record]:
-    """Runs the selections that are missing. Returns the true test errors of their architectures, in percent."""
+    """Runs what is missing, searches first. Returns the true test errors of the architectures, in percent."""
+    study.announce(cases)
+    study.run(study.plan(case)[0] for case in cases)
     jobs = [study.plan(case)[1] for case in cases]
+    for job in jobs:
+        if not job.source.exists():
+            raise runs.UserError(f"the search kept no {job.source}: give its --keep-every, or another --folder")
     study.run(jobs)
     errors = [benchmark[str(runs.load_genotype(job.save)[0])] for job in jobs]
     return [case._asdict() | {"test_error": each} for case, each in zip(cases, errors, strict=True)]
@@ -362,13 +374,10 @@ def fig4(args: Namespace) -> None:
     """Draws Fig. 4 and 8: the true test error on NAS-Bench-201 over the epochs of the search."""
     benchmark = runs.load_benchmark(args.benchmark)
     study = Study(args)
-    study.run(study.plan(case)[0] for case in study.cases)
-    epochs = runs.load_search(study.plan(study.cases[0])[0].save)["settings"]["epochs"]
+    _, preset = runs.get_preset("search", study.setting["preset"], study.setting["dataset"], "nb201")
+    epochs = int(study.setting.get("epochs", preset["epochs"]))
     every = range(args.keep_every, epochs, args.keep_every)
     kept = [case._replace(epoch=epoch) for case in study.cases for epoch in every]
-    for snapshot in (study.plan(case)[1].source for case in kept):
-        if not snapshot.exists():
-            raise runs.UserError(f"the search kept no {snapshot}: give its --keep-every, or another --folder")
     points = make_architectures(study, [*kept, *study.cases], benchmark)
     for point in points:
         point["epoch"] = point["epoch"] or epochs
@@ -438,11 +447,11 @@ def fig9(args: Namespace) -> None:
 def run(argv: Sequence[str] | None) -> None:
     study = runs.Parser(add_help=False)
     study.add_argument("--folder", type=Path, default=Path("results"), metavar="DIR", help="results by default")
-    study.add_argument("--jobs", type=runs.whole(1), default=1, metavar="N", help="runs at a time")
+    study.add_argument("--jobs", type=runs.whole(1), metavar="N", help="runs at a time; 2 on the digits, else 1")
     runs.add_machine_options(study)
     methods = runs.Parser(add_help=False, parents=[study])
     methods.add_argument("--method", action="append", choices=(*METHODS, "all"), help="those of the paper by default")
-    methods.add_argument("--seeds", nargs="+", type=runs.whole(0), default=[0, 1, 2, 3, 4], metavar="N")
+    methods.add_argument("--seeds", nargs="+", type=runs.whole(0), default=[0, 1, 2], help="0 1 2 by default")
     methods.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after every decision")
     runs.add_data_options(methods)
     runs.add_training_options(methods.add_argument_group("of the search"))
@@ -450,7 +459,7 @@ def run(argv: Sequence[str] | None) -> None:
     networks.add_argument("--run", action="store_true", help="first run what is missing")
     nb201 = runs.Parser(add_help=False, parents=[methods])
     nb201.add_argument("--benchmark", type=Path, metavar="CSV", help="true accuracies; nb201.csv.gz by default")
-    nb201.add_argument("--keep-every", type=runs.whole(1), default=5, metavar="N", help="snapshots, 5 by default")
+    nb201.add_argument("--keep-every", type=runs.whole(1), default=20, metavar="N", help="snapshots, 20 by default")
     nb201.set_defaults(space=["nb201"])
 
     parser = runs.Parser(description=__doc__.split("\n")[0])
@@ -463,10 +472,13 @@ def run(argv: Sequence[str] | None) -> None:
         return command
 
     s1_to_s4 = ("s1", "s2", "s3", "s4")
-    add(table2, "table5", like=networks).set_defaults(space=[None])  # each method has its own
-    add(table3, like=networks).add_argument("--space", nargs="+", choices=s1_to_s4, default=s1_to_s4)
-    add(table4, like=nb201)
-    add(fig4, "fig8", like=nb201)
+    own = [name for name in METHODS if name != CONTROL]
+    add(table2, "table5", like=networks).set_defaults(methods=own, space=[None])  # each method has its own
+    command = add(table3, like=networks)
+    command.add_argument("--space", nargs="+", choices=s1_to_s4, default=s1_to_s4)
+    command.set_defaults(methods=MAIN_METHODS)
+    add(table4, like=nb201).set_defaults(methods=(*MAIN_METHODS, CONTROL))
+    add(fig4, "fig8", like=nb201).set_defaults(methods=MAIN_METHODS)
     command = add(fig6, like=runs.Parser(add_help=False))
     command.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="genotype.jsonl, with genotype.pt beside it")
     command.add_argument("--save", type=runs.parse_file, default="fig6.png", metavar="FILE", help="fig6.png by default")

@@ -179,7 +179,7 @@ def test_fig_4_and_table_4_share_their_runs(tmp_path, benchmark, in_process, rep
     assert not blank(tmp_path / "fig4.png")
     rows = read_rows(reproduce("table4", *flags))
     reproduce("fig8", *flags)
-    assert len(in_process) == 8, "nothing is computed twice"
+    assert len(in_process) == 9, "only the random choice is new"
     for each in json.loads((tmp_path / "table4.json").read_text())["nb201"]:
         name = REPRODUCE.METHODS[each["method"]].slug
         assert each["test_error"] == json.loads((tmp_path / f"nb201-digits-{name}-0.json").read_text())["test_error"]
@@ -200,9 +200,9 @@ def test_what_is_missing_is_computed_again_and_what_is_stale_is_refused(tmp_path
     assert "kept no" in reproduce("fig4", *flags, "--keep-every", "1")
 
 
-def test_all_eight_methods_share_five_searches(tmp_path, benchmark, in_process, reproduce):
+def test_all_methods_share_five_searches(tmp_path, benchmark, in_process, reproduce):
     rows = read_rows(reproduce("table4", "--method", "all", "--benchmark", benchmark, *FAST, "--tune-epochs", "1"))
-    assert (in_process.count("train_search.py"), in_process.count("select.py")) == (5, 8)
+    assert (in_process.count("train_search.py"), in_process.count("select.py")) == (5, 9)
     wanted = {
         "darts": ("bilevel", "none", "none", "magnitude", 0),
         "darts-pt": ("bilevel", "none", "none", "perturbation", 1),
@@ -212,6 +212,7 @@ def test_all_eight_methods_share_five_searches(tmp_path, benchmark, in_process, 
         "sdarts-rs-pt": ("bilevel", "uniform", "none", "perturbation", 1),
         "sgas": ("bilevel", "none", "magnitude", "magnitude", 0),
         "sgas-pt": ("bilevel", "none", "perturbation", "perturbation", 0),
+        "darts-random": ("bilevel", "none", "none", "random", 1),
     }
     for name, method in REPRODUCE.METHODS.items():
         found = json.loads((tmp_path / f"nb201-digits-{method.slug}-0.json").read_text())
@@ -220,18 +221,18 @@ def test_all_eight_methods_share_five_searches(tmp_path, benchmark, in_process, 
         assert rows[name][1] == f"{found['test_error']['cifar10']:.2f}"
 
 
-def test_table_4_has_the_networks_of_the_darts_space_in_the_papers_setting(tmp_path, benchmark, monkeypatch, reproduce):
-    made = [{"method": name, "test_error": {"cifar10": 6.0}} for name in ("DARTS", "DARTS+PT")]
-    monkeypatch.setattr(REPRODUCE, "make_architectures", lambda *_: made)
+def test_a_study_says_first_what_it_will_run(tmp_path, benchmark, in_process, reproduce, monkeypatch, capsys):
+    flags = ["--benchmark", benchmark, *FAST]
+    announced, *rest = reproduce("table4", *flags).splitlines()
+    assert announced == "to run: 2 searches and 4 selections, 2 at a time"
+    assert read_rows("\n".join(rest))["DARTS+random"][0] == "-"
+    assert "to run" not in reproduce("table4", *flags)
     monkeypatch.setattr(REPRODUCE.Study, "run", lambda *_: None)
-    write_network(tmp_path / "darts-cifar10-darts-pt-0.network.pt", 2.5)
-    write_network(tmp_path / "darts+none-cifar10-darts-0.network.pt", 3.1)
-    for name in ("s2-cifar10-darts-pt", "darts+none-cifar10-darts-pt", "darts-cifar10-darts"):
-        write_network(tmp_path / f"{name}-0.network.pt", 40.0)
-    for preset, here in (("paper", ("3.10", "2.50")), ("laptop", ("-", "-"))):
-        flags = ["--benchmark", benchmark, "--dataset", "cifar10", "--preset", preset]
-        rows = read_rows(reproduce("table4", *flags))
-        assert (rows["DARTS"][5], rows["DARTS+PT"][5]) == here
+    for command, selections in (("table4", 3 * 4), ("fig4", 3 * 3 * 2)):
+        assert REPRODUCE.main([command, "--folder", str(tmp_path / "new")]) == 2
+        announced = capsys.readouterr().out
+        assert announced.startswith(f"to run: 6 searches and {selections} selections, 2 at a time: about ")
+        assert announced.endswith(" minutes on 2 cores\n")
 
 
 def test_luck_is_the_chance_of_a_mean_as_low():
