@@ -70,7 +70,7 @@ MAIN_METHODS = ("DARTS", "DARTS+PT", "DARTS+PT (fix α)")  # in Tables 3 and 4, 
 SETTING = ("dataset", "data", "preset", "epochs", "batch_size", "channels", "layers", "image_size", "limit", "lr")
 SETTING += ("tune_epochs",)
 DEFAULT = {"dataset": "digits", "preset": "laptop"}
-SECONDS = {"train_search.py": 150, "select.py": 25}  # of a run on NAS-Bench-201 in this setting, on one core
+SECONDS = {"train_search.py": 85, "select.py": 14}  # of a run on NAS-Bench-201 in this setting, on one core
 
 
 class Case(NamedTuple):

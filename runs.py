@@ -72,8 +72,8 @@ DATASETS = ("digits", "cifar10", "cifar100", "svhn", "imagenet16-120", "imagenet
 
 # What differs from the paper's settings, which are the defaults of the settings in `ptnas.py`. `limit` is a number of
 # training images, `image_size` a side in pixels. The search and selection of `digits` were chosen by measuring S2 and
-# S4 on seeds of 100 and above, those of `nb201` by the true errors with fixed α on CIFAR-10 images, seeds 100 to 103.
-# The other laptop presets were only made to take minutes.
+# S4 on seeds of 100 and above, those of `nb201` by true errors: on CIFAR-10 images with fixed α, seeds 100 to 103, on
+# the digits so that α collapses, seeds 100 to 109. The other laptop presets were only made to take minutes.
 _PLAIN = {"drop_path": 0.0, "cutout": 0.0}
 _IMAGENET = dict(_PLAIN, form="imagenet", lr=0.1, decay="exponential", weight_decay=3e-5, label_smoothing=0.1)
 _NB201 = dict(_PLAIN, channels=16, lr=0.1, nesterov=True, weight_decay=5e-4, clip=math.inf, auxiliary=0.0)
@@ -89,7 +89,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "layers": 1, "epochs": 20, "lr": 0.05, "alpha_lr": 3e-3, "sgas_metric": "loss", "limit": 5000,
             "image_size": 16,
         },
-        "laptop digits nb201": {"layers": 1, "epochs": 30, "alpha_lr": 3e-3, "sgas_metric": "loss"},
+        "laptop digits nb201": {
+            "layers": 5, "epochs": 60, "batch_size": 32, "alpha_lr": 6e-3, "sgas_metric": "loss", "limit": 400,
+        },
     },
     "select": {
         "paper": {},
