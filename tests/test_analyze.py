@@ -146,12 +146,12 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("supernets")
     for name, *options in (
         ("supernet", "--space", "s2", "--epochs", "2"),
-        ("nb201", "--space", "nb201", "--limit", "256"),
-        ("other", "--space", "nb201", "--seed", "1"),
+        ("nb201", "--space", "nb201", "--layers", "1", "--limit", "256"),
+        ("other", "--space", "nb201", "--layers", "1", "--seed", "1"),
         ("fixed", "--space", "s2", "--alpha", "fixed"),
         ("s1", "--space", "s1"),
         ("s4", "--space", "s4"),
-        ("decided", "--space", "nb201", "--sgas", "magnitude", "--epochs", "8", "--keep-every", "5"),
+        ("decided", "--space", "nb201", "--layers", "1", "--sgas", "magnitude", "--epochs", "8", "--keep-every", "5"),
     ):
         small = ["--epochs", "1", "--channels", "2", "--limit", "64", "--threads", "1", *options]
         assert TRAIN.main([*small, "--save", str(path / f"{name}.pt")]) == 0

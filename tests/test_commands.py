@@ -19,7 +19,7 @@ from tests.faults import read_results
 
 train_search, select, retrain = (load_script(name).main for name in ("train_search", "select", "retrain"))
 SEARCH = ["--space", "s2", "--epochs", "2", *SMALL]
-QUICK = ["--space", "nb201", "--epochs", "1", *SMALL]
+QUICK = ["--space", "nb201", "--layers", "1", "--epochs", "1", *SMALL]
 
 
 def read_log(path):

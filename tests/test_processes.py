@@ -132,7 +132,7 @@ def run_together(folder, script, *arguments):
 
 
 def test_the_three_commands_run_in_two_processes_and_one_of_them_speaks_and_writes(tmp_path):
-    search = ("train_search", "--space", "nb201", "--epochs", "1", "--noise", "gaussian", *SMALL)
+    search = ("train_search", "--space", "nb201", "--layers", "1", "--epochs", "1", "--noise", "gaussian", *SMALL)
     select = ("select", "--ckpt", "supernet.pt", "--tune-epochs", "1", "--tune", "converge", "--threads", "1")
     retrain = ("retrain", "--arch", "genotype.json", "--epochs", "1", *SMALL)
     for line, save in ((search, "supernet.pt"), (select, "genotype.json"), (retrain, "network.pt")):

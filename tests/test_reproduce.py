@@ -24,7 +24,7 @@ from tests.conftest import ROOT, blank, load_script
 REPRODUCE = load_script("reproduce")
 SCRIPTS = {f"{name}.py": load_script(name).main for name in ("train_search", "select", "retrain")}
 SMALL = ["--epochs", "1", "--channels", "2", "--limit", "64"]
-FAST = [*SMALL, "--tune-epochs", "0", "--threads", "1", "--seeds", "0"]
+FAST = [*SMALL, "--layers", "1", "--tune-epochs", "0", "--threads", "1", "--seeds", "0"]
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def write_network(path, error, top5=None, **changes):
 
 
 def test_table_3_searches_selects_and_retrains_what_is_missing(tmp_path, in_process, reproduce):
-    flags = ["--method", "DARTS", "--method", "SGAS", *FAST, "--space", "s2"]
+    flags = ["--method", "DARTS", "--method", "SGAS", *FAST, "--layers", "3", "--space", "s2"]
     printed = reproduce("table3", "--run", *flags)
     assert sorted(in_process) == sorted(2 * list(SCRIPTS))
     content = json.loads((tmp_path / "table3.json").read_text())
@@ -248,7 +248,7 @@ def test_luck_is_the_chance_of_a_mean_as_low():
 @pytest.fixture(scope="module")
 def supernet(tmp_path_factory):
     path = tmp_path_factory.mktemp("supernet") / "supernet.pt"
-    assert SCRIPTS["train_search.py"](["--space", "nb201", *SMALL, "--save", str(path)]) == 0
+    assert SCRIPTS["train_search.py"](["--space", "nb201", "--layers", "1", *SMALL, "--save", str(path)]) == 0
     return path
 
 

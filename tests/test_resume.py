@@ -23,7 +23,7 @@ from tests.conftest import SMALL, load_script, write_image_folder
 
 train_search, select, retrain = (load_script(name).main for name in ("train_search", "select", "retrain"))
 SEARCH = ["--space", "s2", "--epochs", "2", "--keep-every", "1", *SMALL]
-LONG = ["--space", "nb201", "--epochs", "1000", *SMALL]
+LONG = ["--space", "nb201", "--layers", "1", "--epochs", "1000", *SMALL]
 
 
 def count_lines(path):

@@ -41,5 +41,16 @@ def test_a_script_finds_the_standard_module(beside, on_path, tmp_path):
 def test_a_command_runs_with_loader_workers(tmp_path):
     write_image_folder(tmp_path / "images", count=130)
     flags = ["--dataset", "images", "--preset", "laptop", "--workers", "2"]
-    out = run(str(ROOT / "train_search.py"), "--space", "nb201", "--epochs", "1", *SMALL, *flags, cwd=tmp_path)
+    out = run(
+        str(ROOT / "train_search.py"),
+        "--space",
+        "nb201",
+        "--layers",
+        "1",
+        "--epochs",
+        "1",
+        *SMALL,
+        *flags,
+        cwd=tmp_path,
+    )
     assert out.splitlines()[-1].startswith("supernet supernet.pt: ")
