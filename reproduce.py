@@ -70,7 +70,7 @@ MAIN_METHODS = ("DARTS", "DARTS+PT", "DARTS+PT (fix α)")  # in Tables 3 and 4, 
 SETTING = ("dataset", "data", "preset", "epochs", "batch_size", "channels", "layers", "image_size", "limit", "lr")
 SETTING += ("tune_epochs",)
 DEFAULT = {"dataset": "digits", "preset": "laptop"}
-SECONDS = {"train_search.py": 85, "select.py": 14}  # of a run on NAS-Bench-201 in this setting, on one core
+SECONDS = {"train_search.py": 55, "select.py": 14}  # of a run on NAS-Bench-201 in this setting, on one core
 
 
 class Case(NamedTuple):
@@ -104,7 +104,7 @@ class Study:
 
     def __init__(self, args: Namespace):
         self.args, self.folder, self.ledger = args, args.folder, args.folder / "commands.json"
-        self.keep_every, self.benchmark = (getattr(args, name, None) for name in ("keep_every", "benchmark"))
+        self.keep_every, self.benchmark = None, getattr(args, "benchmark", None)
         self.jobs = args.jobs or (2 if getattr(args, "dataset", None) in (None, "digits") else 1)
         self.setting, self.commands = self._load()
         if "dataset" in args:
@@ -121,7 +121,10 @@ class Study:
         given = {name: getattr(self.args, name) for name in SETTING}
         setting = {"dataset": "digits"} | ({} if getattr(self.args, "run", True) else self.setting)
         setting |= {name: str(value) for name, value in given.items() if value is not None}
-        setting["preset"], _ = runs.get_preset("search", setting.get("preset"), setting["dataset"])
+        setting["preset"], preset = runs.get_preset("search", setting.get("preset"), setting["dataset"], "nb201")
+        if "keep_every" in self.args:
+            self.epochs = int(setting.get("epochs", preset["epochs"]))
+            self.keep_every = self.args.keep_every or max(1, self.epochs // 4)
         if self.setting and setting != self.setting:
             there, here = (shlex.join(list_options(each)) for each in (self.setting, setting))
             raise runs.UserError(f"{self.folder} has results of {there}, not of {here}: give another --folder")
@@ -374,13 +377,11 @@ def fig4(args: Namespace) -> None:
     """Draws Fig. 4 and 8: the true test error on NAS-Bench-201 over the epochs of the search."""
     benchmark = runs.load_benchmark(args.benchmark)
     study = Study(args)
-    _, preset = runs.get_preset("search", study.setting["preset"], study.setting["dataset"], "nb201")
-    epochs = int(study.setting.get("epochs", preset["epochs"]))
-    every = range(args.keep_every, epochs, args.keep_every)
+    every = range(study.keep_every, study.epochs, study.keep_every)
     kept = [case._replace(epoch=epoch) for case in study.cases for epoch in every]
     points = make_architectures(study, [*kept, *study.cases], benchmark)
     for point in points:
-        point["epoch"] = point["epoch"] or epochs
+        point["epoch"] = point["epoch"] or study.epochs
     save_curves(args.folder / "fig4.png", points, "epoch", "test_error", benchmark)
 
 
@@ -459,7 +460,7 @@ def run(argv: Sequence[str] | None) -> None:
     networks.add_argument("--run", action="store_true", help="first run what is missing")
     nb201 = runs.Parser(add_help=False, parents=[methods])
     nb201.add_argument("--benchmark", type=Path, metavar="CSV", help="true accuracies; nb201.csv.gz by default")
-    nb201.add_argument("--keep-every", type=runs.whole(1), default=20, metavar="N", help="snapshots, 20 by default")
+    nb201.add_argument("--keep-every", type=runs.whole(1), metavar="N", help="snapshots; four in all by default")
     nb201.set_defaults(space=["nb201"])
 
     parser = runs.Parser(description=__doc__.split("\n")[0])

@@ -90,7 +90,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "image_size": 16,
         },
         "laptop digits nb201": {
-            "layers": 5, "epochs": 60, "batch_size": 32, "alpha_lr": 6e-3, "sgas_metric": "loss", "limit": 400,
+            "layers": 5, "epochs": 32, "batch_size": 32, "lr_min": 0.0125, "alpha_lr": 6e-3, "sgas_metric": "loss",
+            "limit": 400,
         },
     },
     "select": {

@@ -228,7 +228,7 @@ def test_a_study_says_first_what_it_will_run(tmp_path, benchmark, in_process, re
     assert read_rows("\n".join(rest))["DARTS+random"][0] == "-"
     assert "to run" not in reproduce("table4", *flags)
     monkeypatch.setattr(REPRODUCE.Study, "run", lambda *_: None)
-    for command, selections in (("table4", 3 * 4), ("fig4", 3 * 3 * 2)):
+    for command, selections in (("table4", 3 * 4), ("fig4", 3 * 3 * 4)):
         assert REPRODUCE.main([command, "--folder", str(tmp_path / "new")]) == 2
         announced = capsys.readouterr().out
         assert announced.startswith(f"to run: 6 searches and {selections} selections, 2 at a time: about ")
