@@ -1,0 +1,63 @@
+"""Every command in the README and in docs/ is one that the scripts understand."""
+
+import argparse
+import importlib
+import re
+import shlex
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, load_script
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMAND = re.compile(r"(?:python|torchrun [^&|;]*?) ((?:tests/)?\w+\.py)\b([^&|;`]*)")
+BLOCK = re.compile(r"^ *```\w*\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+VARIABLES = {"$space": "s2", "$dataset": "cifar10", "$name": "name"}  # of the loops in scale.md
+
+
+def find_commands(page):
+    """Returns (script, arguments) for each command in a code block or between backquotes."""
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    lines = [line for block in BLOCK.findall(text) for line in block.splitlines()]
+    lines += re.findall(r"`((?:python|torchrun) [^`]+)`", BLOCK.sub("", text))
+    commands = []
+    for line in lines:
+        for script, arguments in COMMAND.findall(line):
+            for variable, value in VARIABLES.items():
+                arguments = arguments.replace(variable, value)
+            words = shlex.split(arguments, comments=True)
+            commands.append((script, [word for word in words if word != "..."]))
+    return commands
+
+
+class ParsedError(Exception):
+    """The command line was understood."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_parses(page, monkeypatch):
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(parser, words=None):
+        parse_args(parser, words)
+        raise ParsedError
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+    for script, words in find_commands(page):
+        monkeypatch.setattr(sys, "argv", [script, *words])
+        name = script.removesuffix(".py").replace("/", ".")
+        module = importlib.import_module(name) if name.startswith("tests.") else load_script(name)
+        start = module.main if name.startswith("tests.") else lambda run=module.run, words=words: run(words)
+        with pytest.raises(ParsedError):
+            start()
+
+
+def test_the_pages_have_commands_of_every_script():
+    commands = [command for page in PAGES for command in find_commands(page)]
+    assert {script for script, _ in commands} == {
+        "train_search.py", "select.py", "retrain.py", "analyze.py", "reproduce.py", "tests/benchmark.py",
+        "tests/faults.py",
+    }  # fmt: skip
+    assert ("select.py", ["--ckpt", "supernet.pt"]) in commands
+    assert ("reproduce.py", ["table4"]) in commands
