@@ -1,7 +1,7 @@
 """Reproduces the results of Sec. 5 and 6 that take many runs: Tables 2-5, Fig. 4, 6, 8 and 9.
 
     python reproduce.py table4                                            # or fig4: the digits, minutes on a laptop
-    python reproduce.py table3 --run --folder digits --jobs 2             # S1-S4 on the digits
+    python reproduce.py table3 --run --folder digits                      # S1-S4 on the digits
     python reproduce.py table3 --folder digits                            # prints what is there and runs nothing
     python reproduce.py table2 --run --folder cifar10 --dataset cifar10   # the paper's setting: use a GPU
     python reproduce.py fig6 genotype.jsonl magnitude.jsonl
