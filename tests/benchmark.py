@@ -10,7 +10,8 @@ of 64 for each masked operation, and evaluates both halves after each epoch of t
 
 step: one bilevel step. memory: its peak above what was there before, each in a process of its own. mask: the masked
 accuracies of all operations of an edge of each cell type. select: a whole selection from a small supernet. retrain: one
-step of a discrete network. data: reading and augmenting images.
+step of a discrete network. data: reading and augmenting images. parts: where the time of a step goes, and what the
+rates of this machine would allow.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 import ptnas
@@ -252,10 +256,9 @@ def time_turns(name: str, space: str, repeats: int) -> list[dict]:
     seconds: dict[str, list[float]] = {each: [] for each in turns}
     for repeat in range(repeats + 1):
         for each, function in turns.items():
-            started = time.perf_counter()
-            function()
+            took = take_time(function)
             if repeat:
-                seconds[each].append(time.perf_counter() - started)
+                seconds[each].append(took)
     theirs = median(seconds.pop("reference"))
     return [compare(each, space, median(own), theirs) for each, own in seconds.items()]
 
@@ -285,6 +288,69 @@ def memory(space: str, threads: int) -> list[dict]:
     return [compare(f"memory of a {which}", space, ours, theirs, "MiB") for which, ours in found.items()]
 
 
+class TrafficCounter(TorchDispatchMode):
+    """Counts the operations, and the bytes of the tensors that they read and write. A view is no operation."""
+
+    operations = traffic = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.operations += 1
+            tensors = (each for each in tree_leaves((args, kwargs, result)) if isinstance(each, torch.Tensor))
+            self.traffic += sum(tensor.nbytes for tensor in tensors)
+        return result
+
+
+def parts(space: str) -> list[dict]:
+    """Prints where the time of a step goes, for DARTS also of the paper's retraining, and what would bound it."""
+    rates = measure_rates()
+    steps = {f"step, {space}": step(space)["step"]}
+    if space == "darts":
+        batch, settings = draw_images(96), RetrainSettings()
+        network = ptnas.Network(PUBLISHED["DARTS_V2"], settings.layers, settings.channels, CLASSES)
+        steps["retrain, DARTS_V2"] = partial(Retraining(network, settings, batch, batch).train_epoch, 0, 0.0)
+    return [divide(name, function, *rates) for name, function in steps.items()]
+
+
+def divide(name: str, function: Callable[[], Any], products: float, copies: float) -> dict:
+    """Prints the parts of a step, given the gigaflop and gigabytes per second that the machine allows."""
+    function()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        seconds = [take_time(function) for _ in range(3)]
+    with FlopCounterMode(display=False) as flops, TrafficCounter() as counter:
+        function()
+    kinds = dict.fromkeys(("conv", "batch_norm", ""), 0.0)
+    for event in profiler.key_averages():
+        kinds[next(kind for kind in kinds if kind in event.key)] += event.self_cpu_time_total
+    shares = [100 * each / sum(kinds.values()) for each in kinds.values()]
+    gigaflop, gigabytes = flops.get_total_flops() / 1e9, counter.traffic / 1e9
+    bounds = gigaflop / products, gigabytes / copies
+    print(
+        f"| {name} | {median(seconds):.2f} s | {shares[0]:.0f}% | {shares[1]:.0f}% | {shares[2]:.0f}% "
+        f"| {gigaflop:.1f} | {bounds[0]:.2f} s | {gigabytes:.1f} | {bounds[1]:.2f} s | {counter.operations} |"
+    )
+    return {"what": name, "seconds": seconds, "shares": shares, "bounds": bounds, "operations": counter.operations}
+
+
+def take_time(function: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def measure_rates() -> tuple[float, float]:
+    """Prints and returns the best of five rates: gigaflop per second of a matrix product, gigabytes of a copy."""
+    a, b = torch.randn(2, 2048, 2048)
+    source, target = torch.randn(2, 2**26)
+    products = 2e-9 * 2048**3 / min(take_time(lambda: a @ b) for _ in range(5))
+    copies = 2e-9 * source.nbytes / min(take_time(lambda: target.copy_(source)) for _ in range(5))
+    print(f"\nmatrix product {products:.0f} GFLOP/s, copy {copies:.1f} GB/s read and written\n")
+    print("| | time | convolutions | norms | rest | GFLOP | at that rate | GB | at that rate | operations |")
+    print(f"|{10 * '---|'}")
+    return products, copies
+
+
 def compare(what: str, space: str, ours: float, theirs: float, unit: str = "s") -> dict:
     """Prints a row of the table, and returns it."""
     ratio = theirs / ours if unit == "s" else ours / theirs
@@ -294,7 +360,7 @@ def compare(what: str, space: str, ours: float, theirs: float, unit: str = "s") 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    every = (*TIMED, "select", "memory")
+    every = (*TIMED, "select", "memory", "parts")
     parser.add_argument("what", nargs="*", metavar="WHAT", help=", ".join(every))
     parser.add_argument("--space", nargs="+", choices=("s2", "darts", "nb201"), default=["s2", "darts", "nb201"])
     parser.add_argument("--repeats", type=int, default=5)
@@ -315,7 +381,7 @@ def main() -> None:
             elif name == "select":
                 rows += select(space, **{option: getattr(args, option) for option in SELECT_OPTIONS})
             else:
-                rows += memory(space, args.threads)
+                rows += memory(space, args.threads) if name == "memory" else parts(space)
     if args.save:
         args.save.write_text(json.dumps(rows, indent=1) + "\n")
 
