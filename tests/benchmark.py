@@ -316,8 +316,9 @@ def parts(space: str) -> list[dict]:
 def divide(name: str, function: Callable[[], Any], products: float, copies: float) -> dict:
     """Prints the parts of a step, given the gigaflop and gigabytes per second that the machine allows."""
     function()
+    seconds = [take_time(function) for _ in range(3)]
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-        seconds = [take_time(function) for _ in range(3)]
+        function()
     with FlopCounterMode(display=False) as flops, TrafficCounter() as counter:
         function()
     kinds = dict.fromkeys(("conv", "batch_norm", ""), 0.0)
