@@ -57,7 +57,7 @@ def test_the_pages_have_commands_of_every_script():
     commands = [command for page in PAGES for command in find_commands(page)]
     assert {script for script, _ in commands} == {
         "train_search.py", "select.py", "retrain.py", "analyze.py", "reproduce.py", "tests/benchmark.py",
-        "tests/faults.py",
+        "tests/faults.py", "tests/scaling.py",
     }  # fmt: skip
     assert ("select.py", ["--ckpt", "supernet.pt"]) in commands
     assert ("reproduce.py", ["table4"]) in commands
