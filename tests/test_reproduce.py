@@ -381,6 +381,10 @@ def test_all_runs_every_command_of_the_results_page(page, tmp_path, monkeypatch,
         assert [line for line in capfd.readouterr().out.splitlines() if line.startswith("said")] == wanted
 
 
+def test_the_results_page_does_not_start_itself():
+    assert "\npython reproduce.py all" not in REPRODUCE.PAGE.read_text("utf-8")
+
+
 def test_all_stops_at_a_command_that_fails(page, tmp_path, capfd):
     page.write_text("python say.py 3\npython say.py 0\n")
     assert REPRODUCE.main(["all", "--folder", str(tmp_path)]) == 2
