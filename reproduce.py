@@ -316,9 +316,9 @@ def summarise(values: Sequence[float]) -> tuple[str, str]:
     return f"{mean(values):.2f}{deviation}", ", ".join(f"{value:.2f}" for value in values)
 
 
-def print_table(title: str, study: Study, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Prints a table in Markdown, with the setting of the study in its title."""
-    print(f"\n{title}; here: {shlex.join(list_options(study.setting))}\n")
+def print_table(title: str, study: Study | None, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Prints a table in Markdown, with the setting of a study in its title."""
+    print(f"\n{title}" + (f"; here: {shlex.join(list_options(study.setting))}" if study else "") + "\n")
     for row in (header, ["---"] * len(header), *rows):
         print(f"| {' | '.join(map(str, row))} |")
 
@@ -388,8 +388,17 @@ def fig4(args: Namespace) -> None:
 
 
 def save_curves(picture: Path, points: list[Record], x: str, y: str, benchmark: runs.Benchmark) -> None:
-    """Saves curves of `y` over `x`, a panel for each data set or space; as JSON also the mean of all architectures."""
+    """Prints and draws curves of `y` over `x`, with a table and a panel for each data set or space, by method.
+    Writes the points as JSON, with the mean of all architectures."""
+    methods = dict.fromkeys(point["method"] for point in points)
     names = dict.fromkeys(name for point in points for name in point[y])
+    for name in names:
+        own = [point for point in points if name in point[y]]
+        rows = []
+        for at in sorted({point[x] for point in own}):
+            by_method = [[each[y][name] for each in own if (each[x], each["method"]) == (at, key)] for key in methods]
+            rows.append([at, *(summarise(values)[0] for values in by_method)])
+        print_table(f"{plots.AXES[y]}, {name}", None, [plots.AXES[x], *methods], rows)
     panels = {name: mean(errors[name] for errors in benchmark.values()) if benchmark else None for name in names}
     runs.save_picture(picture, lambda figure: plots.draw_trajectories(figure, points, panels, x, y))
     write_results(picture.with_suffix(".json"), points=points, average=panels)

@@ -254,6 +254,21 @@ def supernet(tmp_path_factory):
     return path
 
 
+def test_curves_are_printed_as_means_and_deviations(tmp_path, capsys):
+    errors = {("DARTS", 5): (9.0, 11.0), ("DARTS", 10): (20.0, 24.0), ("SGAS", 10): (7.0,)}
+    points = [
+        {"method": method, "seed": seed, "epoch": epoch, "test_error": {"cifar10": value}}
+        for (method, epoch), values in errors.items()
+        for seed, value in enumerate(values)
+    ]
+    REPRODUCE.save_curves(tmp_path / "fig4.png", points, "epoch", "test_error", {})
+    out = capsys.readouterr().out
+    assert "true test error (%), cifar10" in out
+    rows = read_rows(out)
+    assert rows["epoch of the search"] == ["DARTS", "SGAS"]
+    assert (rows["5"], rows["10"]) == (["10.00 ± 1.41", "-"], ["22.00 ± 2.83", "7.00"])
+
+
 def test_fig_6_draws_the_logs_of_selections(supernet, tmp_path, capsys):
     logs = [tmp_path / f"{criterion}.jsonl" for criterion in ("perturbation", "magnitude")]
     for log in logs:
