@@ -32,6 +32,7 @@ if backend is not None:  # for a program that draws pictures of its own
         matplotlib.rcParams["backend"] = backend
 
 Record = dict[str, Any]
+Curves = dict[str, dict[int, list[float]]]  # by method: the values of all seeds at each x
 
 BLUE, ORANGE, RED, GREY = "#1f5fa8", "#e07b00", "#c1121f", "#777777"
 # Colour, marker and line of each curve. Markers and lines tell curves apart in a grey print, too.
@@ -355,28 +356,23 @@ def draw_retraining(figure: Figure, records: list[Record], title: str) -> None:
 
 
 def draw_trajectories(
-    figure: Figure, points: list[dict[str, Any]], panels: dict[str, float | None], x: str, y: str
+    figure: Figure, curves: dict[str, Curves], averages: dict[str, float | None], x: str, y: str
 ) -> None:
     """Draws Fig. 4, 6, 8 and 9: for each method the mean and standard deviation of `y` over the seeds, as curves over
-    `x`; both are keys of AXES. panels: a panel for each data set or space, with the average of all architectures."""
-    figure.set_size_inches(3 + 2.4 * len(panels), 3.9)  # small, so that its text can be read where it is shown
-    names = list(dict.fromkeys(point["method"] for point in points))
-    seeds = len({point["seed"] for point in points})
-    places = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (panel, of_all) in zip(places, panels.items(), strict=True):
-        for name, (colour, marker, style) in zip(names, itertools.cycle(LOOKS), strict=False):
-            values: dict[int, list[float]] = {}
-            for point in points:
-                if point["method"] == name and panel in point[y]:
-                    values.setdefault(point[x], []).append(point[y][panel])
-            at = sorted(values)
-            several = [values[each] for each in at]
-            means = np.array([np.mean(each) for each in several])
-            deviations = np.array([np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in several])
+    `x`; both are keys of AXES. A panel for each data set or space has its curves and the average of all architectures,
+    if there is one."""
+    figure.set_size_inches(3 + 2.4 * len(curves), 3.9)  # small, so that its text can be read where it is shown
+    seeds = max(len(values) for panel in curves.values() for curve in panel.values() for values in curve.values())
+    places = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axes, (panel, methods) in zip(places, curves.items(), strict=True):
+        for (name, curve), (colour, marker, style) in zip(methods.items(), itertools.cycle(LOOKS), strict=False):
+            at = sorted(curve)
+            means = np.array([np.mean(curve[each]) for each in at])
+            deviations = np.array([np.std(curve[each], ddof=1) if len(curve[each]) > 1 else 0.0 for each in at])
             axes.plot(at, means, color=colour, marker=marker, linestyle=style, label=name)
             axes.fill_between(at, means - deviations, means + deviations, color=colour, alpha=0.15, linewidth=0)
-        if of_all is not None:
-            axes.axhline(of_all, color=GREY, linestyle="-.", linewidth=1, label="average of all architectures")
+        if averages[panel] is not None:
+            axes.axhline(averages[panel], color=GREY, linestyle="-.", linewidth=1, label="average of all architectures")
         axes.set_title(panel)
         axes.set_xlabel(AXES[x])
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -392,16 +392,17 @@ def save_curves(picture: Path, points: list[Record], x: str, y: str, benchmark: 
     Writes the points as JSON, with the mean of all architectures."""
     methods = dict.fromkeys(point["method"] for point in points)
     names = dict.fromkeys(name for point in points for name in point[y])
-    for name in names:
-        own = [point for point in points if name in point[y]]
-        rows = []
-        for at in sorted({point[x] for point in own}):
-            by_method = [[each[y][name] for each in own if (each[x], each["method"]) == (at, key)] for key in methods]
-            rows.append([at, *(summarise(values)[0] for values in by_method)])
+    curves: dict[str, plots.Curves] = {name: {method: {} for method in methods} for name in names}
+    for point in points:
+        for name, value in point[y].items():
+            curves[name][point["method"]].setdefault(point[x], []).append(value)
+    for name, panel in curves.items():
+        at = sorted(set().union(*panel.values()))
+        rows = [[each, *(summarise(curve.get(each, []))[0] for curve in panel.values())] for each in at]
         print_table(f"{plots.AXES[y]}, {name}", None, [plots.AXES[x], *methods], rows)
-    panels = {name: mean(errors[name] for errors in benchmark.values()) if benchmark else None for name in names}
-    runs.save_picture(picture, lambda figure: plots.draw_trajectories(figure, points, panels, x, y))
-    write_results(picture.with_suffix(".json"), points=points, average=panels)
+    averages = {name: mean(errors[name] for errors in benchmark.values()) if benchmark else None for name in curves}
+    runs.save_picture(picture, lambda figure: plots.draw_trajectories(figure, curves, averages, x, y))
+    write_results(picture.with_suffix(".json"), points=points, average=averages)
 
 
 def fig6(args: Namespace) -> None:
