@@ -24,7 +24,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -53,7 +53,6 @@ class Trained(NamedTuple):
 
     path: Path
     settings: dict[str, Any]  # of its search, but with the data set of this command
-    epochs: int  # that the supernet was trained for
     bilevel: ptnas.Bilevel  # that trained it
     supernet: ptnas.Supernet
     device: torch.device
@@ -81,31 +80,14 @@ def load_supernet(path: Path, args: Namespace) -> Trained:
         supernet = search.build_supernet(SPACES[settings["space"]], len(data.classes), data.channels).to(device)
         bilevel = ptnas.Bilevel(supernet, search)
         bilevel.load_state_dict(checkpoint["state"])
-    return Trained(path, settings, checkpoint["records"][-1]["epoch"], bilevel, supernet, device, data)
+    return Trained(path, settings, bilevel, supernet, device, data)
 
 
-class Measurements:
-    """A task that takes one measurement per step. A measurement leaves its network as it was, so there is no state."""
-
-    def __init__(self, measures: Sequence[Callable[[], Record]]):
-        self.measures, self.total = measures, len(measures)
-
-    def step(self, records: Sequence[Record]) -> Record:
-        return self.measures[len(records)]()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Loads nothing."""
-
-
-def take_measurements(
-    args: Namespace, supernets: Sequence[Trained], standard: dict[str, Any], how: dict[str, Any],
-    measures: Sequence[Callable[[], Record]], show: Callable[[Record], str],
-    draw: Callable[[Figure, list[Record]], None], summarise: Callable[[list[Record]], dict[str, Any]],
-) -> list[Record]:  # fmt: skip
-    """Takes the measurements as a run, draws them, writes them with their summary as JSON, and returns them.
+@contextmanager
+def open_run(
+    args: Namespace, supernets: Sequence[Trained], standard: dict[str, Any], how: dict[str, Any]
+) -> Iterator[runs.Run]:  # fmt: skip
+    """Opens the run of a command that measures. A measurement leaves its network as it was, so there is no state.
 
     how: the settings that the measurements depend on, beside the supernets and the seed; standard: those of the preset.
     """
@@ -118,18 +100,18 @@ def take_measurements(
         "seed": args.seed,
         **how,
     }
-    extra = {"images": [trained.data.describe()["images"] for trained in supernets]}
     what = f"{args.command} of {', '.join(settings['files'])}, preset {first.settings['preset']}, seed {args.seed}"
-
-    def complete(records: list[Record]) -> None:
-        runs.write_json(save, {**settings, "summary": summarise(records), "measured": records})
-
     with runs.Run(save, "analysis", settings, args.resume) as run:
         if not run.finished:
             runs.announce(f"{what}, on {first.device}, {first.settings['dataset']}", standard, how, save)
-            run.loop(Measurements(measures), "step", show, draw, extra, complete)
+            run.begin({"images": [trained.data.describe()["images"] for trained in supernets]})
+        yield run
     print(f"\nwritten to {run.picture} and {run.save}")
-    return run.records
+
+
+def write_measurements(run: runs.Run, summary: dict[str, Any]) -> None:
+    """Writes what was measured, with a summary, as JSON."""
+    runs.write_json(run.save, {**run.settings, "summary": summary, "measured": run.records})
 
 
 def save_figure(picture: Path, numbers: Any, draw: Callable[[Figure], None]) -> None:
@@ -197,24 +179,30 @@ def compare_strengths(args: Namespace, list_edges: Callable, draw: Callable) -> 
         raise runs.UserError("--ckpt: supernets of different presets or data sets, whose strengths do not compare")
     standard = ptnas.SelectionSettings.of(presets[0])
     settings = replace(standard, seed=args.seed, **runs.override({}, args, "metric", "tune_epochs"))
-    measures = []
-    for path, origin, epochs, bilevel, supernet, _, data in supernets:
+    edges = []
+    for path, origin, bilevel, supernet, _, data in supernets:
         if supernet.fixed_alpha:
             raise runs.UserError(f"the search of {path} kept α at 0: there is nothing to compare")
-        bilevel.start_tuning(epochs)
-        judge = ptnas.Judge(bilevel, settings, *data.halve(origin["seed"]), epochs)
-        measures += [partial(measure_strength, judge, *edge, path.name) for edge in list_edges(supernet)]
-    if not measures:
+        bilevel.start_tuning()
+        judge = ptnas.Judge(bilevel, settings, *data.halve(origin["seed"]))
+        edges += [(judge, *edge, path.name) for edge in list_edges(supernet)]
+    if not edges:
         raise runs.UserError(f"{supernets[0].path}: the search decided all edges: there is nothing to compare")
     how = {name: getattr(settings, name) for name in ("metric", "tune_epochs", "noise_passes")}
     how |= {name: getattr(args, name) for name in ("edges", "cell") if name in args}
-    records = take_measurements(
-        args, supernets, asdict(standard), how, measures,
-        lambda record: f"α chooses {record['chosen']['magnitude']}, strength {record['chosen']['discretization']}",
-        lambda figure, records: draw(figure, records, settings.metric, settings.tune_epochs),
-        summarise_agreement,
-    )  # fmt: skip
-    print_agreement(records)
+
+    def picture(figure: Figure) -> None:
+        draw(figure, run.records, settings.metric, settings.tune_epochs)
+
+    with open_run(args, supernets, asdict(standard), how) as run:
+        if not run.finished:
+            steps = (measure_strength(*edge) for edge in edges[len(run.records) :])
+            for record in run.follow(steps, len(edges), "edge"):
+                run.keep()
+                run.draw(picture)
+            write_measurements(run, summarise_agreement(run.records))
+            run.finish(picture)
+    print_agreement(run.records)
 
 
 def summarise_agreement(records: Sequence[Record]) -> dict[str, Any]:
@@ -415,15 +403,19 @@ def table1(args: Namespace) -> None:
             (measurement,) = ptnas.evaluate(network, test, batch_size)
         return {"network": kind, "shuffle": number, "test_accuracy": measurement.accuracy}
 
-    chance = 100 / len(trained.data.classes)
-    records = take_measurements(
-        args, [trained], asdict(standard), {"shuffles": args.shuffles, **asdict(training)},
-        [partial(measure, kind, number) for kind in TABLE_1 for number in range(args.shuffles + 1)],
-        lambda record: f"{record['network']} {record['test_accuracy']:.2f}%",
-        lambda figure, records: plots.draw_shuffles(figure, summarise_shuffles(records), chance),
-        summarise_shuffles,
-    )  # fmt: skip
-    print_shuffles(records, Path(trained.settings["dataset"]).name)
+    def picture(figure: Figure) -> None:
+        plots.draw_shuffles(figure, summarise_shuffles(run.records), chance=100 / len(trained.data.classes))
+
+    plan = [(kind, number) for kind in TABLE_1 for number in range(args.shuffles + 1)]
+    with open_run(args, [trained], asdict(standard), {"shuffles": args.shuffles, **asdict(training)}) as run:
+        if not run.finished:
+            steps = (measure(kind, number) for kind, number in plan[len(run.records) :])
+            for record in run.follow(steps, len(plan), "shuffle"):
+                run.keep()
+                run.draw(picture)
+            write_measurements(run, summarise_shuffles(run.records))
+            run.finish(picture)
+    print_shuffles(run.records, Path(trained.settings["dataset"]).name)
 
 
 def train_network(kind: str, how: ptnas.RetrainSettings, trained: Trained, args: Namespace) -> Staged:
@@ -434,17 +426,19 @@ def train_network(kind: str, how: ptnas.RetrainSettings, trained: Trained, args:
     torch.manual_seed(runs.mix(args.seed))
     network = Staged(kind, how.layers, how.channels, len(data.classes), data.channels).to(device)
     save = args.save.with_suffix(f".{kind.lower()}.pt")
-    task = ptnas.Retraining(network, how, data.train, data.test)
     with runs.Run(save, "network", settings, args.resume) as run:
-        if run.finished:
-            runs.load_state(task, run.earlier["state"], save)
-        else:
-            run.loop(
-                task, "epoch",
-                lambda record: f"{kind}: test accuracy {record['test_accuracy']:.2f}%",
-                lambda figure, records: plots.draw_retraining(figure, records, kind),
-                data.describe() | {"computing": runs.describe_machine(device)},
-            )  # fmt: skip
+
+        def picture(figure: Figure) -> None:
+            plots.draw_retraining(figure, run.records, kind)
+
+        training = ptnas.Training(network, how)
+        run.begin(data.describe() | {"computing": runs.describe_machine(device)}, training)
+        steps = ptnas.retrain(training, data.train, data.test, len(run.records))
+        for record in run.follow(steps, how.epochs, "epoch"):
+            run.keep()
+            run.draw(picture)
+        if not run.finished:
+            run.finish(picture)
     return network.eval()
 
 
@@ -522,7 +516,7 @@ def add_options(parser: ArgumentParser, name: str) -> None:
     add("--save", type=runs.parse_file, default=f"{name}.png", metavar="FILE", help="a picture, with a .json beside it")
 
 
-def run(argv: Sequence[str] | None) -> None:
+def command(argv: Sequence[str] | None) -> None:
     """Reads the command line and runs the command. Raises UserError."""
     words = sys.argv[1:] if argv is None else list(argv)
     if words and words[0] in MOVED:
@@ -531,9 +525,9 @@ def run(argv: Sequence[str] | None) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=runs.Parser)
     for name, function in COMMANDS.items():
         texts = {"help": function.__doc__.split("\n")[0], "description": function.__doc__}
-        command = commands.add_parser(name, aliases=["fig7"] if name == "fig1" else [], **texts)
-        command.set_defaults(command=name)  # by either name
-        add_options(command, name)
+        subparser = commands.add_parser(name, aliases=["fig7"] if name == "fig1" else [], **texts)
+        subparser.set_defaults(command=name)  # by either name
+        add_options(subparser, name)
     args = parser.parse_args(words)
     checkpoint = args.save.with_suffix(".pt")
     if args.save.suffix != ".png":
@@ -544,7 +538,7 @@ def run(argv: Sequence[str] | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return runs.run_command("analyze.py", run, argv)
+    return runs.run_command("analyze.py", command, argv)
 
 
 if __name__ == "__main__":

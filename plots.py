@@ -239,7 +239,7 @@ def draw_shuffles(figure: Figure, networks: dict[str, Record], chance: float) ->
     figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=4, fontsize=8.5)
 
 
-def draw_selection(figure: Figure, records: list[Record], title: str, found: Genotype | Arch | None) -> None:
+def draw_selection(figure: Figure, records: list[Record], title: str, found: Genotype | Arch | None = None) -> None:
     """Draws the validation accuracy over the rounds of a selection (Fig. 6), and above it the cells that it chose (Fig.
     5). found: the architecture, None while the selection goes on."""
     figure.suptitle(title)

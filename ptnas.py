@@ -15,9 +15,9 @@ undecided or decided. Three methods of `Supernet` change it: `mask` removes an o
 `decide` leaves one operation with weight 1, `prune` leaves nothing. Presence is plain Python, and what is absent is
 not computed.
 
-This file reads and writes no files, prints nothing and draws nothing. `Search`, `Selection` and `Retraining` work in
-steps: `step(records)` takes the records of the earlier steps and returns the next one. The caller seeds torch's
-generators before each step.
+This file reads and writes no files, prints nothing and draws nothing. The algorithms are generators: `search`,
+`search_sgas`, `select` and `retrain` yield a record of plain values after each step. The caller seeds torch's
+generators before it asks for the next one.
 """
 
 from __future__ import annotations
@@ -605,30 +605,34 @@ class Bilevel:
         self.supernet, self.settings = supernet, settings
         # What may change from epoch to epoch: the learning rate of w, the noise scale of SDARTS-RS, the batch size.
         self.lr, self.noise_scale, self.batch_size = settings.lr, 0.0, settings.batch_size
-        self.number = 0  # of batches so far; `noise` draws by it
+        self.epochs, self.number = 0, 0  # epochs and batches of training so far; `noise` draws by the batch
         self.w, self.alpha = supernet.weight_parameters(), supernet.alpha_parameters()
         self.w_optimizer = torch.optim.SGD(self.w, self.lr, settings.momentum, 0, settings.weight_decay, fused=True)
         decay = settings.alpha_weight_decay
         self.alpha_optimizer = torch.optim.Adam(self.alpha, settings.alpha_lr, (0.5, 0.999), 1e-8, decay, fused=True)
 
-    def train_epoch(self, train: Data, valid: Data, epoch: int) -> Measurement:
-        """Trains α and w for one pass over the training half. Returns the measurement on the training batches."""
+    def train_epoch(self, train: Data, valid: Data) -> Measurement:
+        """Trains α and w for one pass over the training half. Returns the measurement on the training batches. valid:
+        has at least as many batches as train."""
         meter, supernet = Meter(), self.supernet
         self.w_optimizer.param_groups[0]["lr"] = self.lr
         learns_alpha = not supernet.fixed_alpha and any(map(supernet.undecided, supernet.space.cell_types))
-        valid_batches = itertools.chain.from_iterable(valid.batches(self.batch_size, epoch) for _ in itertools.count())
-        for batch in train.batches(self.batch_size, epoch):
+        train_batches = train.batches(self.batch_size, self.epochs)
+        valid_batches = valid.batches(self.batch_size, self.epochs) if learns_alpha else itertools.repeat(None)
+        for train_batch, valid_batch in zip(train_batches, valid_batches, strict=False):
             if learns_alpha:
-                self.step_alpha(batch, next(valid_batches))
-            meter.add(self.step_w(batch), batch[1])
+                self.step_alpha(train_batch, valid_batch)
+            meter.add(self.step_w(train_batch), train_batch[1])
             self.number += 1
+        self.epochs += 1
         return meter.read()
 
-    def start_tuning(self, trained: int) -> None:
-        """Goes from the search, after `trained` epochs of it, to tuning: SGD starts anew, at a constant learning rate,
-        Adam keeps its moments, and SDARTS-RS its last noise."""
+    def start_tuning(self) -> None:
+        """Goes from the search to tuning: SGD starts anew, at a constant learning rate, Adam keeps its moments, and
+        SDARTS-RS its last noise."""
         self.w_optimizer.state.clear()
-        self.lr, self.noise_scale = self.settings.lr * TUNING_RATE, grow_noise(trained - 1, self.settings.epochs)
+        self.lr = self.settings.lr * TUNING_RATE
+        self.noise_scale = grow_noise(self.epochs - 1, self.settings.epochs)
 
     def step_alpha(self, train: Batch, valid: Batch) -> None:
         """Takes one step of Adam on α. The rows of decided edges stay as they are."""
@@ -703,14 +707,15 @@ class Bilevel:
 
     def state_dict(self) -> dict[str, Any]:
         parts = {"supernet": self.supernet, "w": self.w_optimizer, "alpha": self.alpha_optimizer}
-        return {name: part.state_dict() for name, part in parts.items()} | {"number": self.number}
+        counts = {"epochs": self.epochs, "number": self.number}
+        return {name: part.state_dict() for name, part in parts.items()} | counts
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises an error of some kind if the state does not fit."""
         self.supernet.load_state_dict(state["supernet"])
         self.w_optimizer.load_state_dict(state["w"])
         self.alpha_optimizer.load_state_dict(state["alpha"])
-        self.number = int(state["number"])
+        self.epochs, self.number = int(state["epochs"]), int(state["number"])
 
 
 @contextmanager
@@ -733,29 +738,22 @@ def anneal(start: float, end: float, done: int, total: int) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done / total)) / 2
 
 
-class Search:
-    """Trains a supernet, one epoch per step."""
-
-    def __init__(self, supernet: Supernet, settings: SearchSettings, train: Data, valid: Data):
-        self.supernet, self.settings, self.train, self.valid = supernet, settings, train, valid
-        self.total, self.bilevel = settings.epochs, Bilevel(supernet, settings)
-        self.state_dict, self.load_state_dict = self.bilevel.state_dict, self.bilevel.load_state_dict
-
-    def step(self, records: Sequence[Record]) -> Record:
-        """Trains for the epoch that follows the records. Returns its record: learning rate, accuracies in percent,
-        losses, the gap of Fig. 3, and softmax(α) per cell type, (edges, operations)."""
-        epoch, how = len(records), self.settings
-        self.bilevel.lr = anneal(how.lr, min(how.lr_min, how.lr), epoch, self.total)
-        self.bilevel.noise_scale = grow_noise(epoch, self.total)
-        train = self.bilevel.train_epoch(self.train, self.valid, epoch)
-        (valid,) = evaluate(self.supernet, self.valid, how.eval_batch_size)
-        return {
+def search(bilevel: Bilevel, train: Data, valid: Data) -> Iterator[Record]:
+    """Trains a supernet for the epochs that are left (Eq. 1). Yields the record of each: learning rate, accuracies in
+    percent, losses, the gap of Fig. 3, and softmax(α) per cell type, (edges, operations)."""
+    supernet, how = bilevel.supernet, bilevel.settings
+    for epoch in range(bilevel.epochs, how.epochs):
+        bilevel.lr = anneal(how.lr, min(how.lr_min, how.lr), epoch, how.epochs)
+        bilevel.noise_scale = grow_noise(epoch, how.epochs)
+        trained = bilevel.train_epoch(train, valid)
+        (measured,) = evaluate(supernet, valid, how.eval_batch_size)
+        yield {
             "epoch": epoch + 1,
-            "lr": self.bilevel.lr,
-            **train.record("train"),
-            **valid.record("valid"),
-            "skip_gap": skip_gap(self.supernet),
-            "weights": {cell_type: weights.tolist() for cell_type, weights in self.supernet.weights().items()},
+            "lr": bilevel.lr,
+            **trained.record("train"),
+            **measured.record("valid"),
+            "skip_gap": skip_gap(supernet),
+            "weights": {cell_type: weights.tolist() for cell_type, weights in supernet.weights().items()},
         }
 
 
@@ -871,7 +869,6 @@ class SelectionSettings(Settings):
     criterion: Literal["perturbation", "magnitude", "discretization", "random"] = "perturbation"
     metric: Literal["accuracy", "loss"] = "accuracy"  # what perturbation and discretisation compare
     tune_epochs: Annotated[int, 0, 10**6] = 5  # after each round
-    tune: Literal["fixed", "converge"] = "fixed"  # converge: stop earlier, once the supernet has converged again
     noise_passes: Annotated[int, 1, 1000] = 1  # over the validation images in each measurement, if there is `noise`
     seed: Annotated[int, 0, 2**31 - 1] = 0  # of the order of edges and nodes
 
@@ -884,27 +881,27 @@ class Score(NamedTuple):
 
 
 class Judge:
-    """Holds what a criterion may ask: the supernet, how it does under masks, and how a copy of it does after tuning."""
+    """Holds a supernet and the images that judge it. A criterion may `measure` it, `tune` it, or do so on a `copy`."""
 
-    def __init__(self, bilevel: Bilevel, settings: SelectionSettings, train: Data, valid: Data, trained: int):
-        """bilevel: tunes the supernet; trained: epochs of training so far, which number the next ones."""
+    def __init__(self, bilevel: Bilevel, settings: SelectionSettings, train: Data, valid: Data):
+        """bilevel: the supernet with its optimisers; train, valid: the halves of its search."""
         self.bilevel, self.supernet, self.settings = bilevel, bilevel.supernet, settings
-        self.train, self.valid, self.trained = train, valid, trained
+        self.train, self.valid = train, valid
 
-    def measure(self, masks: Masks = (None,), supernet: Supernet | None = None) -> list[Measurement]:
-        """Measures the supernet, or a copy of it, on the validation images under each of the masks."""
+    def measure(self, masks: Masks = (None,)) -> list[Measurement]:
+        """Measures the supernet on the validation images under each of the masks."""
         passes = self.settings.noise_passes if self.supernet.noises else 1
-        eval_batch_size = self.bilevel.settings.eval_batch_size
-        return evaluate(supernet or self.supernet, self.valid, eval_batch_size, masks, passes)
+        return evaluate(self.supernet, self.valid, self.bilevel.settings.eval_batch_size, masks, passes)
 
-    def tune_and_measure(self, trial: Bilevel) -> Measurement:
-        """Tunes a copy as the supernet itself would be tuned, and measures it. All copies of a step see the same
-        batches and draws."""
-        device = trial.w[0].device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for epoch in range(self.settings.tune_epochs):
-                trial.train_epoch(self.train, self.valid, self.trained + epoch)
-        return self.measure(supernet=trial.supernet)[0]
+    def tune(self) -> Measurement:
+        """Tunes the supernet for `tune_epochs` (Sec. 4.2), and measures it."""
+        for _ in range(self.settings.tune_epochs):
+            self.bilevel.train_epoch(self.train, self.valid)
+        return self.measure()[0]
+
+    def copy(self) -> Judge:
+        """Returns a judge of a copy of the supernet, with copies of its optimisers."""
+        return Judge(copy.deepcopy(self.bilevel), self.settings, self.train, self.valid)
 
     def score(self, measured: Measurement, sign: int) -> Score:
         """Ranks by accuracy or by loss, and by the other where these are equal, as accuracies on few images often are.
@@ -933,18 +930,19 @@ def discretization(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]
     """Scores by discretisation accuracy at convergence, the paper's definition of strength (Sec. 3.1): on a copy of the
     supernet discretise the edge to the operation, tune, measure the accuracy; the higher, the stronger.
 
-    "Until it converges again" is a fixed number of epochs here, `tune_epochs`; w and the α of undecided edges train. An
-    edge as a whole is pruned on the copy instead, and is strong if the accuracy is low. `analyze.py fig1` draws these
-    scores beside α.
+    "Until it converges again" is a fixed number of epochs here, `tune_epochs`; w and the α of undecided edges train.
+    All copies see the same batches and draws. An edge as a whole is pruned on the copy instead, and is strong if the
+    accuracy is low. `analyze.py fig1` draws these scores beside α.
     """
-    scores = []
+    scores, device = [], judge.bilevel.w[0].device
     for cell_type, edge, operation in candidates:
-        trial = copy.deepcopy(judge.bilevel)  # the supernet and its optimisers
+        trial = judge.copy()
         if operation is None:
             trial.supernet.prune(cell_type, edge)
         else:
             trial.supernet.decide(cell_type, edge, operation)
-        scores.append(judge.score(judge.tune_and_measure(trial), sign=-1 if operation is None else 1))
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            scores.append(judge.score(trial.tune(), sign=-1 if operation is None else 1))
     return scores
 
 
@@ -978,7 +976,7 @@ def decide_edge(judge: Judge, cell_type: str, edge: int) -> Record:
 
     forall operations o on edge e: evaluate ACC\\o;  o* ← argmin_o ACC\\o;  discretise edge e to o*
 
-    `Selection` picks the edges and tunes. `none` is no candidate on the DARTS space (A.1.1), nor, as we read it, on S3.
+    `select` picks the edges and tunes. `none` is no candidate on the DARTS space (A.1.1), nor, as we read it, on S3.
     """
     space = judge.supernet.space
     candidates = [Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
@@ -1006,82 +1004,52 @@ def decide_node(judge: Judge, cell_type: str, node: int) -> Record:
     return {"cell": cell_type, "node": node, "inputs": inputs, "scores": measured}
 
 
-class Selection:
-    """Algorithm 2 (A.3): from a trained supernet to an architecture, one round per step.
+Round = tuple[Callable[[Judge, str, int], Record], list[tuple[str, int]]]  # decide_edge or decide_node, and of what
+
+
+def select(judge: Judge, rounds: Sequence[Round], done: int = 0) -> Iterator[Record]:
+    """Algorithm 2 (A.3): from a trained supernet to an architecture. Yields the record of each round.
 
     while edges are left:  pick a random edge e;  decide_edge(e);  tune        (operation selection phase, Algorithm 1)
     while nodes are left:  pick a random node n;  decide_node(n);  tune        (topology selection phase)
 
-    The paper states it for one cell. A supernet of the DARTS family has two cell types, and a round decides an edge
-    (or node) of each before it tunes, as the authors' release does. NAS-Bench-201 has one cell type and no topology.
+    rounds: as `plan_rounds` picks them; the first `done` were played before. A record has the decisions with their
+    scores, and validation accuracy in percent and loss after discretising and after tuning (the trajectory of Fig. 6).
 
     Tuning trains w, as the paper says, and α unless it is fixed or decided, as its release does; the optimisers serve
     all rounds, see `Bilevel.start_tuning`. The paper tunes "until it converges again" (A.3), in its experiments for 5
-    epochs (Sec. 5.1): `tune="fixed"`. With "converge" tuning ends earlier, once the accuracy is back or no longer
-    grows, see `has_converged`.
+    epochs (Sec. 5.1).
     """
-
-    def __init__(
-        self, bilevel: Bilevel, settings: SelectionSettings, train: Data, valid: Data, trained: int | None = None
-    ):  # fmt: skip
-        """bilevel: as the search left it; to resume, load the state afterwards. trained: the epochs that its supernet
-        was trained for, by default all of the search."""
-        self.bilevel, self.settings, self.train, self.valid = bilevel, settings, train, valid
-        self.trained = bilevel.settings.epochs if trained is None else trained
-        bilevel.start_tuning(self.trained)
-        self.judge = Judge(bilevel, settings, train, valid, self.trained)
-        self.rounds = plan_rounds(bilevel.supernet, settings.seed)
-        self.total = len(self.rounds)
-        self.goal = self.judge.measure()[0].accuracy if settings.tune == "converge" else 0.0
-        self.state_dict, self.load_state_dict = bilevel.state_dict, bilevel.load_state_dict
-
-    def step(self, records: Sequence[Record]) -> Record:
-        """Plays the round that follows the records. Returns its record: the decisions with their scores, validation
-        accuracy in percent and loss after discretising and after tuning (the trajectory of Fig. 6)."""
-        judge = self.judge
-        judge.trained = self.trained + sum(record["tuned_epochs"] for record in records)
-        phase, choices = self.rounds[len(records)]
-        decide = decide_edge if phase == "edge" else decide_node
-        decisions = [decide(judge, cell_type, index) for cell_type, index in choices]
-        measured, epochs = judge.measure(), 0  # after the decisions, and after tuning
-        while epochs < self.settings.tune_epochs and not self.has_converged(measured):
-            self.bilevel.train_epoch(self.train, self.valid, judge.trained + epochs)
-            epochs += 1
-            if self.settings.tune == "converge" or epochs == self.settings.tune_epochs:
-                measured += judge.measure()
-        return {
-            "round": len(records) + 1,
+    for number, (decide, choices) in enumerate(rounds[done:], done + 1):
+        decisions = [decide(judge, cell_type, choice) for cell_type, choice in choices]
+        (discretised,) = judge.measure()
+        tuned = judge.tune()
+        yield {
+            "round": number,
             "decisions": decisions,
-            "tuned_epochs": epochs,
-            **measured[0].record("discretised"),
-            **measured[-1].record("valid"),
+            "tuned_epochs": judge.settings.tune_epochs,
+            **discretised.record("discretised"),
+            **tuned.record("valid"),
         }
 
-    def has_converged(self, measured: Sequence[Measurement]) -> bool:
-        """Returns True under `tune="converge"` if the accuracy is that before the selection, up to its standard error,
-        or if the last epoch did not raise it. measured: after the decisions and after each epoch of tuning."""
-        if self.settings.tune == "fixed":
-            return False
-        share = self.goal / 100
-        error = 100 * math.sqrt(share * (1 - share) / len(self.valid))
-        *earlier, now = (each.accuracy for each in measured)
-        return now >= self.goal - error or (earlier != [] and now <= earlier[-1])
 
+def plan_rounds(supernet: Supernet, seed: int) -> list[Round]:
+    """Returns the rounds of Algorithm 2: all undecided edges in random order, then in random order the nodes that have
+    more inputs than they keep. A round has one of each cell type: (decide_edge, [("normal", 7), ("reduce", 2)]).
 
-def plan_rounds(supernet: Supernet, seed: int) -> list[tuple[str, list[tuple[str, int]]]]:
-    """Returns the rounds of Algorithm 2 in random order: ("edge", [(cell type, edge), ...]) until all edges are
-    decided, then ("node", [(cell type, node), ...]) for the nodes that have more inputs than they keep. A round has one
-    entry per cell type that has something left: ("edge", [("normal", 7), ("reduce", 2)])."""
+    The paper states it for one cell. A supernet of the DARTS family has two cell types, and a round decides an edge
+    (or node) of each before it tunes, as the authors' release does. NAS-Bench-201 has one cell type and no topology.
+    """
     space, shuffle = supernet.space, random.Random(seed).shuffle
-    rounds = []
-    for phase in ("edge", "node"):
+    rounds: list[Round] = []
+    for decide in (decide_edge, decide_node):
         columns = []
         for cell_type in space.cell_types:
             crowded = [node for node in space.nodes if len(supernet.inputs(cell_type, node)) > space.keeps(node)]
-            left = supernet.undecided(cell_type) if phase == "edge" else crowded
+            left = supernet.undecided(cell_type) if decide is decide_edge else crowded
             shuffle(left)
-            columns.append([(cell_type, index) for index in left])
-        rounds += [(phase, [choice for choice in row if choice]) for row in itertools.zip_longest(*columns)]
+            columns.append([(cell_type, choice) for choice in left])
+        rounds += [(decide, [choice for choice in row if choice]) for row in itertools.zip_longest(*columns)]
     return rounds
 
 
@@ -1117,56 +1085,53 @@ def grow_noise(epoch: int, epochs: int) -> float:
 # ==== A.1.3: SGAS, decisions during the search (Li et al., 2020) =====================================================
 
 
-class Sgas(Search):
+def search_sgas(bilevel: Bilevel, train: Data, valid: Data) -> Iterator[Record]:
     """A search that decides edge after edge, the most important first, so that its supernet ends as a genotype (A.1.3).
 
     A round decides one edge of each cell type: `score_edges` picks it, and the criterion `settings.sgas` its operation,
     magnitude (SGAS) or perturbation (SGAS+PT). Once a node has two decided inputs, its others are pruned. The first
     round follows a fifth of the epochs, the others at even distances: on the DARTS space with 50 epochs after the
     10th, 15th, ..., 45th. Absent operations take no memory, so the batch grows with each round. All this is SGAS's.
+    Yields the records of `search` with the decisions too.
 
     The paper says that w trains alone for the first 10 epochs. Here α trains from the start, as in the release of SGAS:
     otherwise the first decision would be random.
     """
+    space, how = bilevel.supernet.space, bilevel.settings
+    judge = Judge(bilevel, SelectionSettings(criterion=how.sgas, metric=how.sgas_metric), train, valid)
+    schedule = schedule_sgas(space, how.epochs)
+    bilevel.batch_size += how.sgas_batch_growth * sum(epoch <= bilevel.epochs for epoch in schedule)
+    for record in search(bilevel, train, valid):
+        decisions = []
+        for _ in range(schedule.count(record["epoch"])):
+            for cell_type in space.cell_types:
+                decisions += decide_best_edge(judge, cell_type)
+            bilevel.batch_size += how.sgas_batch_growth
+        yield record | {"decisions": decisions}
 
-    def __init__(self, supernet: Supernet, settings: SearchSettings, train: Data, valid: Data):
-        super().__init__(supernet, settings, train, valid)
-        how = SelectionSettings(criterion=settings.sgas, metric=settings.sgas_metric)
-        self.judge = Judge(self.bilevel, how, train, valid, trained=0)
-        rounds = sum(map(supernet.space.keeps, supernet.space.nodes))
-        # After a fifth of the epochs, and then at even distances: the number of epochs after which each round is due.
-        self.schedule = [max(settings.epochs * (rounds + 4 * n) // (5 * rounds), 1) for n in range(rounds)]
 
-    def count_rounds(self, epochs: int) -> int:
-        """Returns the number of rounds that are due after so many epochs."""
-        return sum(after <= epochs for after in self.schedule)
+def schedule_sgas(space: Space, epochs: int) -> list[int]:
+    """Returns the epoch that each round of SGAS follows: the first a fifth of all epochs, the others evenly spread."""
+    rounds = sum(map(space.keeps, space.nodes))
+    return [max(epochs * (rounds + 4 * number) // (5 * rounds), 1) for number in range(rounds)]
 
-    def step(self, records: Sequence[Record]) -> Record:
-        """Trains for one epoch and plays the rounds that are due after it. Its record has the decisions too."""
-        rounds_before, rounds_after = (self.count_rounds(len(records) + more) for more in (0, 1))
-        self.bilevel.batch_size = self.settings.batch_size + rounds_before * self.settings.sgas_batch_growth
-        record, decisions = super().step(records), []
-        for _ in range(rounds_before, rounds_after):
-            for cell_type in self.supernet.space.cell_types:
-                decisions += self.decide_best_edge(cell_type)
-        return record | {"decisions": decisions}
 
-    def decide_best_edge(self, cell_type: str) -> list[Record]:
-        """Decides the undecided edge with the best score, and prunes its node's other inputs once two are decided."""
-        supernet, space = self.supernet, self.supernet.space
-        scores = score_edges(supernet, cell_type)
-        edge = max(supernet.undecided(cell_type), key=lambda index: scores[index].rank)
-        decisions = [decide_edge(self.judge, cell_type, edge) | {"sgas": scores[edge].measured}]
-        node = space.edges[edge][1]
-        kept = [each for each in space.into(node) if each in supernet.decided(cell_type)]
-        others = [each for each in space.into(node) if each not in kept]
-        if others and len(kept) == space.keeps(node):
-            for each in others:
-                supernet.prune(cell_type, each)
-            measured = {str(space.edges[each][0]): scores[each].measured for each in space.into(node)}
-            inputs = [space.edges[each][0] for each in kept]
-            decisions.append({"cell": cell_type, "node": node, "inputs": inputs, "scores": measured})
-        return decisions
+def decide_best_edge(judge: Judge, cell_type: str) -> list[Record]:
+    """Decides the undecided edge with the best score, and prunes its node's other inputs once two are decided."""
+    supernet, space = judge.supernet, judge.supernet.space
+    scores = score_edges(supernet, cell_type)
+    edge = max(supernet.undecided(cell_type), key=lambda index: scores[index].rank)
+    decisions = [decide_edge(judge, cell_type, edge) | {"sgas": scores[edge].measured}]
+    node = space.edges[edge][1]
+    kept = [each for each in space.into(node) if each in supernet.decided(cell_type)]
+    others = [each for each in space.into(node) if each not in kept]
+    if others and len(kept) == space.keeps(node):
+        for each in others:
+            supernet.prune(cell_type, each)
+        measured = {str(space.edges[each][0]): scores[each].measured for each in space.into(node)}
+        inputs = [space.edges[each][0] for each in kept]
+        decisions.append({"cell": cell_type, "node": node, "inputs": inputs, "scores": measured})
+    return decisions
 
 
 @torch.no_grad()
@@ -1426,39 +1391,21 @@ class RetrainSettings(Settings):
         return Network(architecture, *size, self.form, auxiliary=self.auxiliary > 0)
 
 
-class Retraining:
-    """Trains a discrete network from scratch, one epoch per step."""
+class Training:
+    """Trains a discrete network by SGD."""
 
-    def __init__(self, network: Network, settings: RetrainSettings, train: Data, test: Data):
-        self.network, self.settings, self.train, self.test, self.total = network, settings, train, test, settings.epochs
+    def __init__(self, network: Network, settings: RetrainSettings):
+        self.network, self.settings = network, settings
         momentum = {"momentum": settings.momentum, "nesterov": settings.nesterov}
         decay = settings.weight_decay
         self.optimizer = torch.optim.SGD(network.parameters(), settings.lr, **momentum, weight_decay=decay, fused=True)
 
-    def step(self, records: Sequence[Record]) -> Record:
-        """Trains for the epoch that follows the records. Returns its record: learning rate, accuracies and test error
-        in percent, losses; in ImageNet form also the top-5 error; after the last epoch also accuracy
-        and number of test images of each class."""
-        epoch, how = len(records), self.settings
-        lr = how.lr * 0.97**epoch if how.decay == "exponential" else anneal(how.lr, 0.0, epoch, self.total)
-        self.optimizer.param_groups[0]["lr"] = lr
-        train = self.train_epoch(epoch, how.drop_path * epoch / self.total)
-        (test,) = evaluate(self.network.eval(), self.test, how.eval_batch_size)
-        record = {"epoch": epoch + 1, "lr": lr, **train.record("train"), **test.record("test")}
-        record["test_error"] = 100 - test.accuracy
-        if how.form == "imagenet":
-            record["test_error_top5"] = 100 - test.top5
-        if epoch + 1 == self.total:
-            record["class_accuracy"] = [100 * right / images if images else None for right, images in test.by_class]
-            record["class_images"] = [images for _, images in test.by_class]
-        return record
-
-    def train_epoch(self, epoch: int, drop_probability: float) -> Measurement:
+    def train_epoch(self, train: Data, epoch: int, drop_probability: float) -> Measurement:
         """Trains for one pass over the training images. Returns the measurement on the training batches."""
         how, meter, network = self.settings, Meter(), self.network.train()
         statistics = [buffer for buffer in network.buffers() if buffer.is_floating_point()]  # running ones, of norms
-        first = epoch * self.train.count(how.batch_size)
-        for number, (images, labels) in enumerate(self.train.batches(how.batch_size, epoch), first):
+        first = epoch * train.count(how.batch_size)
+        for number, (images, labels) in enumerate(train.batches(how.batch_size, epoch), first):
             with torch.autocast(images.device.type, torch.bfloat16, enabled=how.amp):
                 logits, auxiliary = network(images, number, drop_probability)
                 loss = F.cross_entropy(logits, labels, label_smoothing=how.label_smoothing)
@@ -1479,6 +1426,26 @@ class Retraining:
         """Raises an error of some kind if the state does not fit."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def retrain(training: Training, train: Data, test: Data, done: int = 0) -> Iterator[Record]:
+    """Trains a discrete network for the epochs that are left after `done`. Yields the record of each: learning rate,
+    accuracies and test error in percent, losses; in ImageNet form also the top-5 error; after the last epoch also
+    accuracy and number of test images of each class."""
+    how = training.settings
+    for epoch in range(done, how.epochs):
+        lr = how.lr * 0.97**epoch if how.decay == "exponential" else anneal(how.lr, 0.0, epoch, how.epochs)
+        training.optimizer.param_groups[0]["lr"] = lr
+        trained = training.train_epoch(train, epoch, how.drop_path * epoch / how.epochs)
+        (tested,) = evaluate(training.network.eval(), test, how.eval_batch_size)
+        record = {"epoch": epoch + 1, "lr": lr, **trained.record("train"), **tested.record("test")}
+        record["test_error"] = 100 - tested.accuracy
+        if how.form == "imagenet":
+            record["test_error_top5"] = 100 - tested.top5
+        if epoch + 1 == how.epochs:
+            record["class_accuracy"] = [100 * right / images if images else None for right, images in tested.by_class]
+            record["class_images"] = [images for _, images in tested.by_class]
+        yield record
 
 
 # ==== Several processes ==============================================================================================

@@ -497,7 +497,7 @@ def list_words(line: str, args: Namespace) -> list[str]:
 # ============================================================================================================
 
 
-def run(argv: Sequence[str] | None) -> None:
+def command(argv: Sequence[str] | None) -> None:
     study = runs.Parser(add_help=False)
     study.add_argument("--folder", type=Path, default=Path("results"), metavar="DIR", help="results by default")
     study.add_argument("--jobs", type=runs.whole(1), metavar="N", help="runs at a time; 2 on the digits, else 1")
@@ -550,7 +550,7 @@ def run(argv: Sequence[str] | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return runs.run_command("reproduce.py", run, argv)
+    return runs.run_command("reproduce.py", command, argv)
 
 
 if __name__ == "__main__":

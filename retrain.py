@@ -27,7 +27,7 @@ import plots
 import runs
 from data import ImageData, ImageFiles, load_data
 from genotypes import Arch, read_architecture
-from ptnas import Network, Retraining, RetrainSettings
+from ptnas import Network, RetrainSettings, Training, retrain
 
 # Classes, channels and size of the images: what --summary needs to know of a data set
 SHAPES = {
@@ -49,7 +49,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     return parser.parse_args(argv)
 
 
-def run(argv: Sequence[str] | None) -> None:
+def command(argv: Sequence[str] | None) -> None:
     args = parse(argv)
     genotype, origin = runs.load_architecture(args.arch)
     dataset = args.dataset or origin.get("dataset", "digits")
@@ -71,15 +71,15 @@ def run(argv: Sequence[str] | None) -> None:
         summarise(genotype, how, dataset, values.get("image_size"))
         return
     device = runs.set_up(args)
-    with runs.Run(args.save, "network", settings, args.resume) as result:
-        if not result.finished:
+    with runs.Run(args.save, "network", settings, args.resume) as run:
+        if not run.finished:
             data = load_data(settings, device, args.workers, how.cutout)
             images = f"{len(data.train)} images of {data.image_size}x{data.image_size} from {settings['dataset']}"
             what = f"training of a network, preset {preset}, seed {args.seed}, on {device}, {images}"
             runs.announce(what, asdict(RetrainSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
-            train(result, genotype, origin, how, data, device)
-    print(f"network {args.save}: {how.epochs} epochs, {describe_result(result.records[-1])}")
+            train(run, genotype, origin, how, data, device)
+    print(f"network {args.save}: {how.epochs} epochs, {describe_result(run.records[-1])}")
 
 
 def describe_result(last: dict) -> str:
@@ -94,28 +94,32 @@ def describe_result(last: dict) -> str:
 
 
 def train(
-    result: runs.Run, genotype: runs.Architecture, origin: dict, how: RetrainSettings, data: ImageData,
+    run: runs.Run, genotype: runs.Architecture, origin: dict, how: RetrainSettings, data: ImageData,
     device: torch.device,
 ) -> None:  # fmt: skip
-    """Takes the epochs that are left. origin: what genotype.json says of the search and the selection."""
-    torch.manual_seed(runs.mix(result.settings["seed"]))
+    """Trains for the epochs that are left. origin: what genotype.json says of the search and the selection."""
+    torch.manual_seed(runs.mix(run.settings["seed"]))
     network = how.build_network(genotype, len(data.classes), data.channels)
-    size, dataset = count_parameters(network), result.settings["dataset"].rsplit("/", 1)[-1]
+    size, dataset = count_parameters(network), run.settings["dataset"].rsplit("/", 1)[-1]
     title = f"{dataset}: {len(network.skeleton.cells)} cells, {size:,} parameters"
-    result.loop(
-        Retraining(network.to(device), how, data.train, data.test),
-        "epoch",
-        show=lambda record: f"test error {record['test_error']:.2f}%",
-        draw=lambda figure, records: plots.draw_retraining(figure, records, title),
-        extra={
-            **data.describe(),
-            "mean": data.train.mean.flatten().tolist(),
-            "deviation": data.train.deviation.flatten().tolist(),
-            "parameters": size,
-            "computing": runs.describe_machine(device),
-            "origin": {name: value for name, value in origin.items() if name != "decisions"},
-        },
-    )
+    training = Training(network.to(device), how)
+    facts = {
+        **data.describe(),
+        "mean": data.train.mean.flatten().tolist(),
+        "deviation": data.train.deviation.flatten().tolist(),
+        "parameters": size,
+        "computing": runs.describe_machine(device),
+        "origin": {name: value for name, value in origin.items() if name != "decisions"},
+    }
+    run.begin(facts, training)
+
+    def picture(figure: plots.Figure) -> None:
+        plots.draw_retraining(figure, run.records, title)
+
+    for record in run.follow(retrain(training, data.train, data.test, len(run.records)), how.epochs, "epoch"):
+        run.keep()
+        run.draw(picture)
+    run.finish(picture)
 
 
 def summarise(genotype: runs.Architecture, how: RetrainSettings, dataset: str, image_size: int | None) -> None:
@@ -164,7 +168,7 @@ def load_network(path: Path) -> tuple[Network, list[str], Callable[[Path], Tenso
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return runs.run_command("retrain.py", run, argv)
+    return runs.run_command("retrain.py", command, argv)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,16 @@
 """One run of a command: options, presets, seeds, processes, files, checkpoint, log, resume. `ptnas.py` has the method.
 
-A run is a loop around a task that takes one step at a time (`Search`, `Selection`, `Retraining`). After every step it
-appends the step's record to a log, now and then redraws a picture, and saves the records and the task's state in a
-checkpoint, all under one name: `supernet.pt`, `supernet.jsonl`, `supernet.png`. Before every step the random generators
-are seeded from the run's seed and the number of the step. So a run that is killed loses the step in hand, and goes on
-from its checkpoint to the same bits.
+The loop of a run is in its script. It follows an algorithm that yields a record per step:
+
+    run.begin(facts, bilevel)
+    for record in run.follow(search(bilevel, train, valid), epochs, "epoch"):
+        run.keep()
+        run.draw(picture)
+    run.finish(picture)
+
+`follow` seeds torch before each step from the run's seed and the number of the step, and appends the record to a log.
+`keep` saves the records and the state in a checkpoint. Log, checkpoint and picture have one name: `supernet.jsonl`,
+`supernet.pt`, `supernet.png`. A killed run loses the step in hand, and goes on from its checkpoint to the same bits.
 """
 
 from __future__ import annotations
@@ -38,7 +44,6 @@ from typing import Annotated, Any, Literal, NoReturn, Protocol
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from tqdm import tqdm
 
 import plots
@@ -52,7 +57,7 @@ except ImportError:  # Windows, where nothing stops two runs from writing to one
     fcntl = None
 
 SCHEMA = 1  # of genotype.json
-CHECKPOINT_SCHEMA = 3
+CHECKPOINT_SCHEMA = 4
 
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM}  # that ask a run to end
@@ -610,7 +615,7 @@ def load_search(path: Path) -> dict[str, Any]:
             raise UserError(f"{path}: no epoch of this search is finished")
         if not all(records[-1][name] >= 0 for name in ("epoch", "valid_accuracy")):
             raise ValueError("the last record is wrong")
-    if not checkpoint["finished"]:
+    if len(records) < epochs:
         note(f"note: {path} is the supernet after {len(records)} of {epochs} epochs")
     return checkpoint
 
@@ -643,26 +648,16 @@ def name_snapshot(checkpoint: Path, epoch: int) -> Path:
 # ==== The run =======================================================================================================
 
 
-class Task(Protocol):
-    """Work in steps. `step` takes the records of the earlier steps and returns the next one."""
-
-    total: int
-
-    def step(self, records: Sequence[Record]) -> Record: ...
+class Stateful(Protocol):
+    """What a step changes, and a checkpoint keeps: `ptnas.Bilevel` or `ptnas.Training`."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-def load_state(task: nn.Module | Task, state: Any, path: Path) -> None:
-    """Loads a state that came from the checkpoint `path`. Raises UserError if it does not fit."""
-    with blame(path, "does not fit"):
-        task.load_state_dict(state)
-
-
 class Run:
-    """The files of a run and its loop. A context, in which no other run can write to these files.
+    """The files and the steps of a run. A context, in which no other run can write to these files.
 
     save: the result that was asked for; kind: "supernet", "selection", "network" or "analysis"; settings: all that the
     result depends on. They are saved with it, and a resumed run must have the same. With several processes the first
@@ -676,6 +671,7 @@ class Run:
         self.earlier: dict[str, Any] | None = None  # the checkpoint of a run that is resumed
         self.finished = False
         self.begun = False  # True once the checkpoint is this run's
+        self.drawn = -math.inf  # when the picture was last drawn
         self.held = contextlib.ExitStack()
 
     def __enter__(self) -> Run:
@@ -725,78 +721,83 @@ class Run:
                     change += f"; a cosine schedule cannot be extended: {again}"
                 raise UserError(f"--resume: {self.checkpoint} {change}")
 
-    def loop(
-        self, task: Task, unit: str, show: Callable[[Record], str], draw: Callable[[Figure, list[Record]], None],
-        extra: dict[str, Any] | None = None, complete: Callable[[list[Record]], None] = lambda records: None,
-        keep_every: int | None = None,
-    ) -> None:  # fmt: skip
-        """Takes all steps that are left.
+    def begin(self, facts: dict[str, Any], state: Stateful | None = None) -> None:
+        """Loads the state of the run that is resumed. Otherwise moves earlier results aside and saves the first
+        checkpoint, so that a killed run leaves nothing of another one.
 
-        show: puts a record into a few words for the progress bar; draw: draws the records; extra: goes into the
-        checkpoint; complete: is called after the last step, before the checkpoint says that the run is finished;
-        keep_every: after so many steps the checkpoint is kept as well, as `name.epochNNN.pt`.
+        facts: about the images and the machine; every checkpoint has them. state: what the steps change, if anything.
         """
-        extra = extra or {}
+        self.facts, self.state = facts, state
         if self.earlier:
-            self._load_task(task, extra)
+            self._load_state()
         else:
             snapshots = self.save.parent.glob(f"{glob.escape(self.save.stem)}.epoch*.pt")
             move_aside(*name_files(self.save), *(snapshots if self.kind == "supernet" else ()))
-            self._save(task, extra)  # first of all, so that a killed run leaves nothing of another run
+            self.keep()
+        self.begun = True
         write(self.log, lambda file: file.writelines(json.dumps(record) + "\n" for record in self.records), "w")
-        drawn, done = -math.inf, len(self.records)
-        with tqdm(total=task.total, initial=done, unit=unit, disable=not (task.total and speaks())) as bar:
-            while not self.finished:
-                if len(self.records) < task.total:
-                    self._take_step(task, unit)
-                    bar.update()
-                    bar.set_postfix_str(show(self.records[-1]))
-                self.finished = len(self.records) >= task.total
-                if self.finished:
-                    complete(self.records)
-                if self.finished or time.monotonic() - drawn > 10:
-                    save_picture(self.picture, lambda figure: draw(figure, self.records))
-                    drawn = time.monotonic()
-                if keep_every and len(self.records) % keep_every == 0:
-                    self._save(task, extra, name_snapshot(self.checkpoint, len(self.records)))
-                self._save(task, extra)
 
-    def _load_task(self, task: Task, extra: dict[str, Any]) -> None:
+    def _load_state(self) -> None:
         for name in ("classes", "channels", "image_size", "images"):
-            if self.earlier.get(name) != extra.get(name):
+            if self.earlier.get(name) != self.facts.get(name):
                 raise UserError(f"--resume: {self.checkpoint} was begun on other images: their {name} have changed")
-        if self.earlier.get("computing") != extra.get("computing"):
+        if self.earlier.get("computing") != self.facts.get("computing"):
             before = ", ".join(f"{name} {value}" for name, value in (self.earlier.get("computing") or {}).items())
             note(f"note: {self.checkpoint} was computed in another way before: {before}")
-        if len(self.records) > task.total:
-            raise UserError(f"{self.checkpoint} does not fit: it has {len(self.records)} records")
-        load_state(task, self.earlier["state"], self.checkpoint)
-        self.begun = True
+        if self.state:
+            with blame(self.checkpoint, "does not fit"):
+                self.state.load_state_dict(self.earlier["state"])
 
-    def _take_step(self, task: Task, unit: str) -> None:
-        number, began = len(self.records), time.monotonic()
-        # All processes draw the same noise on α, but drop-path differs: it is for the images of each.
-        own = [get_share()[0]] if self.kind == "network" and not speaks() else []
-        torch.manual_seed(mix(self.settings["seed"], number, *own))
-        try:
-            record = task.step(self.records)
-        except FloatingPointError as error:
-            advice = "search again with a smaller --lr" if self.kind == "selection" else "try a smaller --lr"
-            kept = f"{self.checkpoint} has the state before it"
-            raise UserError(f"{error} in {unit} {number + 1}; {kept}; {advice}") from None
-        self.records.append(record | {"seconds": round(time.monotonic() - began, 3)})
-        if speaks():
-            with blame(self.log, "cannot be written"), self.log.open("a") as log:
-                log.write(json.dumps(self.records[-1]) + "\n")
+    def follow(self, steps: Iterator[Record], total: int, unit: str) -> Iterator[Record]:
+        """Takes the steps that are left and yields the record of each, with its time. Seeds torch before each step, and
+        appends each record to the log.
 
-    def _save(self, task: Task, extra: dict[str, Any], path: Path | None = None) -> None:
+        steps: an algorithm, which begins where the state stands; total: steps of the whole run; unit: "epoch", ...
+        """
+        first, shown = len(self.records), ("valid_accuracy", "test_error", "test_accuracy")
+        if first > total:
+            raise UserError(f"{self.checkpoint} does not fit: it has {first} records")
+        with tqdm(total=total, initial=first, unit=unit, disable=not (total and speaks())) as bar:
+            for number in range(first, total):
+                # All processes draw the same noise on α, but drop-path differs: it is for the images of each.
+                own = [get_share()[0]] if self.kind == "network" and not speaks() else []
+                torch.manual_seed(mix(self.settings["seed"], number, *own))
+                began = time.monotonic()
+                try:
+                    record = next(steps)
+                except FloatingPointError as error:
+                    advice = "search again with a smaller --lr" if self.kind == "selection" else "try a smaller --lr"
+                    kept = f"{self.checkpoint} has the state before it"
+                    raise UserError(f"{error} in {unit} {number + 1}; {kept}; {advice}") from None
+                self.records.append(record | {"seconds": round(time.monotonic() - began, 3)})
+                if speaks():
+                    with blame(self.log, "cannot be written"), self.log.open("a") as log:
+                        log.write(json.dumps(self.records[-1]) + "\n")
+                bar.update()
+                bar.set_postfix_str(", ".join(f"{name} {record[name]:.2f}%" for name in shown if name in record))
+                yield self.records[-1]
+
+    def keep(self, path: Path | None = None) -> None:
+        """Saves the records and the state in the checkpoint, or in a file of its own."""
         if speaks():
             content = {"schema": CHECKPOINT_SCHEMA, "kind": self.kind, "settings": self.settings}
-            content |= {"finished": self.finished, "records": self.records, "state": task.state_dict(), **extra}
+            content |= {"finished": self.finished, "records": self.records, **self.facts}
+            content["state"] = self.state.state_dict() if self.state else {}
             buffer = io.BytesIO()  # torch hides why it cannot write to a file
             torch.save(content, buffer)
             write(path or self.checkpoint, lambda file: file.write(buffer.getbuffer()))
-        self.begun = True
+
+    def draw(self, picture: Callable[[Figure], None]) -> None:
+        """Draws the picture, unless it was drawn in the last ten seconds."""
+        if time.monotonic() - self.drawn > 10:
+            save_picture(self.picture, picture)
+            self.drawn = time.monotonic()
+
+    def finish(self, picture: Callable[[Figure], None]) -> None:
+        """Draws the picture for the last time and marks the run as finished."""
+        save_picture(self.picture, picture)
+        self.finished = True
+        self.keep()
 
 
 # ==== Architectures and benchmark tables from files =================================================================

@@ -34,7 +34,7 @@ else:
     import runs
     from data import load_supernet_data
     from genotypes import SPACES, Arch
-    from ptnas import CRITERIA, Bilevel, SearchSettings, Selection, SelectionSettings
+    from ptnas import CRITERIA, Bilevel, Judge, SearchSettings, SelectionSettings, plan_rounds, select
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
@@ -43,13 +43,12 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--criterion", choices=tuple(CRITERIA), help="perturbation by default")
     parser.add_argument("--metric", choices=("accuracy", "loss"), help="what the criterion compares")
     parser.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after each round of decisions")
-    parser.add_argument("--tune", choices=("fixed", "converge"), help="converge: stop once the supernet has converged")
     parser.add_argument("--benchmark", type=runs.Path, metavar="CSV", help="another table of true accuracies on nb201")
     runs.add_run_options(parser, save="genotype.json")
     return parser.parse_args(argv)
 
 
-def run(argv: Sequence[str] | None) -> None:
+def command(argv: Sequence[str] | None) -> None:
     args = parse(argv)
     if args.save.with_suffix(".pt").resolve() == args.ckpt.resolve():
         better = args.save.with_stem(f"{args.save.stem}-genotype")
@@ -58,7 +57,7 @@ def run(argv: Sequence[str] | None) -> None:
     trained = checkpoint["settings"]
     dataset = args.dataset or trained["dataset"]
     preset, standard = runs.get_preset("select", args.preset or trained["preset"], dataset, trained["space"])
-    values = runs.override(standard, args, "criterion", "metric", "tune_epochs", "tune")
+    values = runs.override(standard, args, "criterion", "metric", "tune_epochs")
     how = SelectionSettings.of(values | {"seed": args.seed})
     if how.criterion == "magnitude" and trained["alpha"] == "fixed":
         raise runs.UserError("--criterion magnitude ranks by α, and the search of this supernet kept α at 0")
@@ -75,23 +74,23 @@ def run(argv: Sequence[str] | None) -> None:
         **asdict(how),
     }
     device = runs.set_up(args)
-    with runs.Run(args.save, "selection", settings, args.resume) as result:
-        if not result.finished:
+    with runs.Run(args.save, "selection", settings, args.resume) as run:
+        if not run.finished:
             what = f"selection on {settings['space']}, preset {preset}, seed {args.seed}, on {device}"
             what += f", from {args.ckpt}, images from {settings['dataset']}"
             runs.announce(what, asdict(SelectionSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
-            select(result, checkpoint, how, benchmark, args, device)
+            decide(run, checkpoint, how, benchmark, args, device)
     if runs.speaks():
-        report(args, benchmark)
+        report(args.save, benchmark)
 
 
-def select(
-    result: runs.Run, checkpoint: dict, how: SelectionSettings, benchmark: runs.Benchmark, args: Namespace,
+def decide(
+    run: runs.Run, checkpoint: dict, how: SelectionSettings, benchmark: runs.Benchmark, args: Namespace,
     device: torch.device,
 ) -> None:  # fmt: skip
-    """Takes the rounds that are left and writes the genotype."""
-    trained, settings = checkpoint["settings"], result.settings
+    """Plays the rounds that are left and writes the genotype."""
+    trained, settings = checkpoint["settings"], run.settings
     where = {name: settings[name] for name in ("dataset", "data")}
     data = load_supernet_data(checkpoint, args.ckpt, trained | where, device, args.workers)
     with runs.blame(args.ckpt, "holds no supernet"):
@@ -100,66 +99,54 @@ def select(
         bilevel = Bilevel(supernet, search)
         bilevel.load_state_dict(checkpoint["state"])
         sgas_decisions = [made for record in checkpoint["records"] for made in record.get("decisions", ())]
-    trained_for = checkpoint["records"][-1]["epoch"]
-    selection = Selection(bilevel, how, *data.halve(trained["seed"]), trained_for)
+    bilevel.start_tuning()
+    judge, rounds = Judge(bilevel, how, *data.halve(trained["seed"])), plan_rounds(supernet, how.seed)
     title = f"{space.name}, {how.criterion}" + (f" by {how.metric}" if how.criterion != "magnitude" else "")
-    if not selection.total:
+    if not rounds:
         runs.note(f"note: the search decided all edges of {args.ckpt}; none is left to select")
         title = f"{space.name}, SGAS by {search.sgas}"
-
-    def complete(records: list[dict]) -> None:
-        found = supernet.genotype()
-        written = {"arch": str(found)} if isinstance(found, Arch) else {"genotype": found.to_json(), "text": str(found)}
-        seconds = {"search": checkpoint["records"], "selection": records}
-        content = {
-            "schema": runs.SCHEMA,
-            **settings,
-            "image_size": data.image_size,
-            "channels": data.channels,
-            "search": trained,
-            "computing": runs.describe_machine(device),
-            "supernet_accuracy": checkpoint["records"][-1]["valid_accuracy"],
-            "valid_accuracy": records[-1]["valid_accuracy"] if records else selection.judge.measure()[0].accuracy,
-            "seconds": {name: round(sum(record["seconds"] for record in own), 3) for name, own in seconds.items()},
-            **written,
-            "decisions": sgas_decisions + [made for record in records for made in record["decisions"]],
-        }
-        runs.write_json(args.save, content)
-
-    def draw(figure: runs.Figure, records: list[dict]) -> None:
-        found = supernet.genotype() if result.finished else None
-        lines = [title]
-        if found and benchmark:
-            errors = [each["cifar10"] for each in benchmark.values()]
-            chance = f"a random architecture has {sum(errors) / len(errors):.2f}%, the best {min(errors):.2f}%"
-            lines += [f"true test error on CIFAR-10: {benchmark[str(found)]['cifar10']:.2f}% ({chance})"]
-        plots.draw_selection(figure, records, "\n".join(lines), found)
-
-    result.loop(
-        selection,
-        "round",
-        show=lambda record: f"validation accuracy {record['valid_accuracy']:.2f}%",
-        draw=draw,
-        extra={"images": data.describe()["images"], "computing": runs.describe_machine(device)},
-        complete=complete,
-    )
+    run.begin({"images": data.describe()["images"], "computing": runs.describe_machine(device)}, bilevel)
+    for record in run.follow(select(judge, rounds, len(run.records)), len(rounds), "round"):
+        run.keep()
+        run.draw(lambda figure: plots.draw_selection(figure, run.records, title))
+    found = supernet.genotype()
+    seconds = {"search": checkpoint["records"], "selection": run.records}
+    content = {
+        "schema": runs.SCHEMA,
+        **settings,
+        "image_size": data.image_size,
+        "channels": data.channels,
+        "search": trained,
+        "computing": runs.describe_machine(device),
+        "supernet_accuracy": checkpoint["records"][-1]["valid_accuracy"],
+        "valid_accuracy": run.records[-1]["valid_accuracy"] if run.records else judge.measure()[0].accuracy,
+        "seconds": {name: round(sum(record["seconds"] for record in own), 3) for name, own in seconds.items()},
+        **({"arch": str(found)} if isinstance(found, Arch) else {"genotype": found.to_json(), "text": str(found)}),
+        "decisions": sgas_decisions + [made for record in run.records for made in record["decisions"]],
+    }
+    if benchmark:
+        content["test_error"] = benchmark[str(found)]
+        errors = [each["cifar10"] for each in benchmark.values()]
+        chance = f"a random architecture has {sum(errors) / len(errors):.2f}%, the best {min(errors):.2f}%"
+        title += f"\ntrue test error on CIFAR-10: {benchmark[str(found)]['cifar10']:.2f}% ({chance})"
+    runs.write_json(args.save, content)
+    run.finish(lambda figure: plots.draw_selection(figure, run.records, title, found))
 
 
-def report(args: Namespace, benchmark: runs.Benchmark) -> None:
-    """Prints the result. On NAS-Bench-201 it adds the true error, and writes it to the file."""
-    architecture, found = runs.load_genotype(args.save)
-    with runs.blame(args.save, "is not what was written; delete it, and --resume writes it again"):
+def report(save: runs.Path, benchmark: runs.Benchmark) -> None:
+    """Prints the result, on NAS-Bench-201 with its true errors."""
+    architecture, found = runs.load_genotype(save)
+    with runs.blame(save, "is not what was written; delete it, and --resume writes it again"):
         after, before = found["valid_accuracy"], found["supernet_accuracy"]
         accuracies = f"validation accuracy {after:.2f}%, before the selection {before:.2f}%"
     if benchmark:
         errors = benchmark[str(architecture)]
-        runs.write_json(args.save, found | {"test_error": errors})
         accuracies += ", true test error " + ", ".join(f"{error:.2f}% on {name}" for name, error in errors.items())
-    print(f"genotype {args.save}: {accuracies}: {architecture}")
+    print(f"genotype {save}: {accuracies}: {architecture}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return runs.run_command("select.py", run, argv)
+    return runs.run_command("select.py", command, argv)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import plots
 import runs
 from data import ImageData, load_data
 from genotypes import SPACES
-from ptnas import Search, SearchSettings, Sgas
+from ptnas import Bilevel, SearchSettings, search, search_sgas
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
@@ -43,7 +43,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     return parser.parse_args(argv)
 
 
-def run(argv: Sequence[str] | None) -> None:
+def command(argv: Sequence[str] | None) -> None:
     args = parse(argv)
     dataset = args.dataset or "digits"
     if dataset == "imagenet":
@@ -51,47 +51,51 @@ def run(argv: Sequence[str] | None) -> None:
     preset, standard = runs.get_preset("search", args.preset, dataset, args.space)
     flags = ("layers", "channels", "epochs", "batch_size", "lr", "alpha", "order", "alpha_lr", "noise", "sgas", "amp")
     values = runs.override(standard, args, *flags, "limit", "image_size")
-    search = SearchSettings.of(values)
-    if SPACES[args.space].family == "darts" and search.layers < 3:
+    how = SearchSettings.of(values)
+    if SPACES[args.space].family == "darts" and how.layers < 3:
         raise runs.UserError("--layers: a supernet with both kinds of cell needs at least 3 cells")
-    if search.sgas != "none" and search.alpha == "fixed":
-        raise runs.UserError(f"--sgas {search.sgas} orders the edges by α, and --alpha fixed keeps it at 0")
+    if how.sgas != "none" and how.alpha == "fixed":
+        raise runs.UserError(f"--sgas {how.sgas} orders the edges by α, and --alpha fixed keeps it at 0")
     reads = {"dataset": dataset, "data": args.data, "preset": preset, "seed": args.seed}
     reads = runs.RunSettings.of(values | reads)
-    settings = {"space": args.space, **asdict(reads), **asdict(search)}
+    settings = {"space": args.space, **asdict(reads), **asdict(how)}
     device = runs.set_up(args)
-    with runs.Run(args.save, "supernet", settings, args.resume) as result:
-        if not result.finished:
+    with runs.Run(args.save, "supernet", settings, args.resume) as run:
+        if not run.finished:
             data = load_data(settings, device, args.workers)
             images = f"{len(data.train)} images of {data.image_size}x{data.image_size} from {reads.dataset}"
             what = f"search on {args.space}, preset {preset}, seed {args.seed}, on {device}, {images}"
             runs.announce(what, asdict(SearchSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
-            if search.sgas != "none" and not SPACES[args.space].has_none:
+            if how.sgas != "none" and not SPACES[args.space].has_none:
                 runs.note(f"note: {args.space} has no `none`, so importance is constant and certainty orders the edges")
-            train(result, search, data, args, device)
-    accuracy = result.records[-1]["valid_accuracy"]
-    print(f"supernet {args.save}: space {args.space}, {search.epochs} epochs, validation accuracy {accuracy:.2f}%")
+            train(run, how, data, args, device)
+    accuracy = run.records[-1]["valid_accuracy"]
+    print(f"supernet {args.save}: space {args.space}, {how.epochs} epochs, validation accuracy {accuracy:.2f}%")
 
 
-def train(result: runs.Run, search: SearchSettings, data: ImageData, args: Namespace, device: torch.device) -> None:
-    """Takes the epochs that are left."""
+def train(run: runs.Run, how: SearchSettings, data: ImageData, args: Namespace, device: torch.device) -> None:
+    """Trains for the epochs that are left."""
     space = SPACES[args.space]
     torch.manual_seed(runs.mix(args.seed))
-    supernet = search.build_supernet(space, len(data.classes), data.channels, args.low_memory).to(device)
-    kind = Search if search.sgas == "none" else Sgas
-    result.loop(
-        kind(supernet, search, *data.halve(args.seed)),
-        "epoch",
-        show=lambda record: f"validation accuracy {record['valid_accuracy']:.2f}%",
-        draw=lambda figure, records: plots.draw_search(figure, records, space),
-        extra=data.describe() | {"computing": runs.describe_machine(device)},
-        keep_every=args.keep_every,
-    )
+    supernet = how.build_supernet(space, len(data.classes), data.channels, args.low_memory).to(device)
+    bilevel = Bilevel(supernet, how)
+    run.begin(data.describe() | {"computing": runs.describe_machine(device)}, bilevel)
+
+    def picture(figure: plots.Figure) -> None:
+        plots.draw_search(figure, run.records, space)
+
+    algorithm = search if how.sgas == "none" else search_sgas
+    for record in run.follow(algorithm(bilevel, *data.halve(args.seed)), how.epochs, "epoch"):
+        if args.keep_every and record["epoch"] % args.keep_every == 0:
+            run.keep(runs.name_snapshot(run.checkpoint, record["epoch"]))
+        run.keep()
+        run.draw(picture)
+    run.finish(picture)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return runs.run_command("train_search.py", run, argv)
+    return runs.run_command("train_search.py", command, argv)
 
 
 if __name__ == "__main__":

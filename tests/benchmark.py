@@ -45,10 +45,20 @@ import ptnas
 import runs
 from data import Images, load_data
 from genotypes import PUBLISHED, SPACES, Arch
-from ptnas import Bilevel, Candidate, Data, Retraining, RetrainSettings, Search, SearchSettings, Selection, Supernet
+from ptnas import (
+    Bilevel,
+    Candidate,
+    Data,
+    Judge,
+    RetrainSettings,
+    SearchSettings,
+    SelectionSettings,
+    Supernet,
+    Training,
+)
 from tests.conftest import Batches
 from tests.reference import Reference, ReferenceCell, measure
-from tests.test_steps import take_steps
+from tests.test_steps import play, take_steps
 
 ReferenceCell.skips_zero = True
 CLASSES = 10
@@ -133,7 +143,7 @@ def step(space: str) -> Turns:
 def mask(space: str) -> Turns:
     settings, data = choose_settings(space), draw_images(256)
     supernet, reference = build_pair(space, settings)
-    judge = Selection(Bilevel(supernet, settings), ptnas.SelectionSettings(), data, data).judge
+    judge = Judge(Bilevel(supernet, settings), SelectionSettings(), data, data)
     edge = len(supernet.space.edges) // 2
     masks = [list_operations(supernet, cell_type, edge) for cell_type in supernet.space.cell_types]
     return {
@@ -147,18 +157,18 @@ SELECT_OPTIONS = {"seeds": 3, "size": 32, "channels": 16, "limit": None}
 
 
 def select(space: str, seeds: int, size: int, channels: int, limit: int | None) -> list[dict]:
-    """Measures whole selections on scaled digits by perturbation, with five epochs of tuning: by the reference, by
-    ours, and by ours with tune="converge". All start from the same supernets of 3 cells, one for each seed."""
+    """Measures whole selections on scaled digits by perturbation, with five epochs of tuning, by the reference and by
+    ours. Both start from the same supernets of 3 cells, one for each seed."""
     data = load_data({"dataset": "digits", "seed": 0, "image_size": size, "limit": limit}, torch.device("cpu"))
     settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=channels, epochs=40, alpha_lr=3e-3)
-    seconds, accuracies = ({kind: [] for kind in ("reference", "fixed", "converge")} for _ in range(2))
+    seconds, accuracies = ({kind: [] for kind in ("reference", "ours")} for _ in range(2))
     for seed in range(seeds):
         train, valid = data.halve(seed)
         torch.manual_seed(seed)
-        search = Search(settings.build_supernet(SPACES[space], CLASSES, data.channels), settings, train, valid)
-        take_steps(search)
+        searched = Bilevel(settings.build_supernet(SPACES[space], CLASSES, data.channels), settings)
+        take_steps(ptnas.search(searched, train, valid))
         for kind in seconds:
-            bilevel = copy.deepcopy(search.bilevel)
+            bilevel = copy.deepcopy(searched)
             supernet = bilevel.supernet
             started = time.perf_counter()
             if kind == "reference":
@@ -166,16 +176,14 @@ def select(space: str, seeds: int, size: int, channels: int, limit: int | None) 
                 select_plainly(supernet, reference, settings, train, valid)
                 accuracy, *_ = measure(reference, supernet.presence, valid, 512)
             else:
-                how = ptnas.SelectionSettings(tune=kind, seed=seed)
-                accuracy = take_steps(Selection(bilevel, how, train, valid))[-1]["valid_accuracy"]
+                bilevel.start_tuning()
+                accuracy = play(Judge(bilevel, SelectionSettings(seed=seed), train, valid))[-1]["valid_accuracy"]
             seconds[kind].append(time.perf_counter() - started)
             accuracies[kind].append(accuracy)
-    rows = []
-    for kind in ("fixed", "converge"):
-        pair = kind, "reference"
-        rows.append(compare(f"select, {kind}", space, *(median(seconds[each]) for each in pair)))
-        rows.append(compare(f"accuracy after select, {kind}", space, *(mean(accuracies[each]) for each in pair), "%"))
-    return rows
+    return [
+        compare("select", space, *(median(seconds[kind]) for kind in ("ours", "reference"))),
+        compare("accuracy after select", space, *(mean(accuracies[kind]) for kind in ("ours", "reference")), "%"),
+    ]
 
 
 def select_plainly(
@@ -184,19 +192,19 @@ def select_plainly(
     """Algorithms 1 and 2 with a pass over the validation images for every mask, and both halves evaluated after every
     epoch of tuning."""
     bilevel = PlainBilevel(reference, supernet.presence, settings, settings.lr / 10)
-    for phase, choices in ptnas.plan_rounds(supernet, seed=0):
+    for decide, choices in ptnas.plan_rounds(supernet, seed=0):
         for cell_type, index in choices:
-            if phase == "edge":
+            if decide is ptnas.decide_edge:
                 candidates = list_operations(supernet, cell_type, index)
             else:
                 candidates = [Candidate(cell_type, edge, None) for edge in supernet.inputs(cell_type, index)]
             ranked = sorted(zip(mask_plainly(reference, supernet, candidates, valid), candidates, strict=True))
-            if phase == "edge":
+            if decide is ptnas.decide_edge:
                 supernet.decide(*ranked[0][1])
             else:
                 for _, (_, edge, _) in ranked[2:]:
                     supernet.prune(cell_type, edge)
-        for epoch in range(ptnas.SelectionSettings().tune_epochs):
+        for epoch in range(SelectionSettings().tune_epochs):
             for batches in zip(train.batches(64, epoch), valid.batches(64, epoch), strict=False):
                 bilevel.step(*batches)
             for data in (train, valid):
@@ -218,9 +226,9 @@ def retrain(space: str) -> Turns:
                 supernet.prune(cell_type, edge)
     plain, batch = PlainBilevel(reference, supernet.presence, SearchSettings(), 0.025), draw_images(64)
     settings = RetrainSettings(layers=layers, channels=16, auxiliary=0.0, drop_path=0.0)
-    task = Retraining(ptnas.Network(architecture, layers, 16, CLASSES), settings, batch, batch)
+    training = Training(ptnas.Network(architecture, layers, 16, CLASSES), settings)
     return {
-        "retrain": lambda: task.train_epoch(0, 0.0),
+        "retrain": lambda: training.train_epoch(batch, 0, 0.0),
         "reference": lambda: plain.descend((batch.images, batch.labels), plain.w_optimizer),
     }
 
@@ -326,7 +334,7 @@ def parts(space: str) -> list[dict]:
     if space == "darts":
         batch, settings = draw_images(96), RetrainSettings()
         network = ptnas.Network(PUBLISHED["DARTS_V2"], settings.layers, settings.channels, CLASSES)
-        steps["retrain, DARTS_V2"] = partial(Retraining(network, settings, batch, batch).train_epoch, 0, 0.0)
+        steps["retrain, DARTS_V2"] = partial(Training(network, settings).train_epoch, batch, 0, 0.0)
     return [divide(name, function, *rates) for name, function in steps.items()]
 
 

@@ -15,8 +15,9 @@ import ptnas
 import runs
 from data import load_supernet_data
 from genotypes import PUBLISHED, SPACES
-from ptnas import Bilevel, Judge, SearchSettings, SelectionSettings
+from ptnas import SearchSettings
 from tests.conftest import Batches, blank, load_script, make_images, make_supernet, write_image_folder
+from tests.test_steps import make_judge
 
 ANALYZE, TRAIN = load_script("analyze"), load_script("train_search")
 TABLE_1 = ["--shuffles", "2", "--epochs", "6", "--channels", "4", "--layers", "3"]
@@ -112,11 +113,9 @@ def test_rank_correlation_of_known_orders(first, second, tau):
 @pytest.mark.parametrize(("space", "metric"), [("s2", "accuracy"), ("s4", "loss")])
 def test_strength_is_what_a_copy_of_the_supernet_reaches_with_the_operation_alone(space, metric):
     supernet, (images, _) = make_supernet(space), make_images()
-    train, valid = Batches(*make_images(count=24)), Batches(*make_images(24, seed=1))
-    settings = SelectionSettings(metric=metric, tune_epochs=1)
-    bilevel = Bilevel(supernet, SearchSettings(epochs=1, batch_size=8))
-    bilevel.start_tuning(trained=1)
-    judge = Judge(bilevel, settings, train, valid, trained=1)
+    data, search = Batches(*make_images(count=24)), SearchSettings(epochs=1, batch_size=8)
+    judge = make_judge(supernet, data, search, metric=metric, tune_epochs=1)
+    judge.valid = Batches(*make_images(24, seed=1))
     before, random_state = supernet(images), torch.get_rng_state()
     record = ANALYZE.measure_strength(judge, "normal", 2, "supernet.pt")
     assert torch.equal(supernet(images), before)
@@ -125,9 +124,9 @@ def test_strength_is_what_a_copy_of_the_supernet_reaches_with_the_operation_alon
     for operation, name in enumerate(supernet.space.operations["normal"][2]):
         with supernet.mask("normal", 2, operation):
             (without[name],) = judge.measure()
-        trial = copy.deepcopy(bilevel)
+        trial = judge.copy()
         trial.supernet.decide("normal", 2, operation)
-        reached[name] = judge.tune_and_measure(trial)
+        reached[name] = trial.tune()
         measured = record["operations"][name]
         assert measured["discretization"] == {"accuracy": reached[name].accuracy, "loss": reached[name].loss}
         assert measured["perturbation"] == {"accuracy": without[name].accuracy, "loss": without[name].loss}
@@ -272,15 +271,16 @@ def test_cells_draws_published_ones_files_and_both_families(tmp_path):
 
 @pytest.mark.parametrize(("command", "stop", "option"), [("fig1", 1, "--edges"), ("table1", 4, "--shuffles")])
 def test_a_stopped_run_goes_on_to_the_same_end(command, stop, option, folder, tmp_path, monkeypatch, capsys):
-    ckpt, step = ["--ckpt", folder / "nb201.pt"], ANALYZE.Measurements.step
+    ckpt, follow = ["--ckpt", folder / "nb201.pt"], runs.Run.follow
     whole = run(tmp_path, command, *ckpt, name="whole")
 
-    def stop_once(self, records):
-        if len(records) == stop:
-            raise KeyboardInterrupt
-        return step(self, records)
+    def stop_after_some(run, steps, total, unit):
+        for record in follow(run, steps, total, unit):
+            if run.kind == "analysis" and len(run.records) > stop:
+                raise KeyboardInterrupt
+            yield record
 
-    monkeypatch.setattr(ANALYZE.Measurements, "step", stop_once)
+    monkeypatch.setattr(runs.Run, "follow", stop_after_some)
     arguments = [command, *map(str, ckpt), *OPTIONS[command], "--save", str(tmp_path / "stopped.png")]
     assert ANALYZE.main(arguments) == 130
     assert "--resume" in capsys.readouterr().err

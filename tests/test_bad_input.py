@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import runs
 from genotypes import PUBLISHED, SPACES
-from ptnas import Search, SearchSettings
+from ptnas import Bilevel, SearchSettings
 from tests.conftest import SMALL, load_script, write_image_folder
 
 COMMANDS = {name: load_script(name).main for name in ("train_search", "select", "retrain", "analyze")}
@@ -172,7 +172,7 @@ WEIGHT = [*SUPERNET, "skeleton.classifier.weight"]
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
-        (["schema"], 2, "its schema is 2, not 3"),
+        (["schema"], 2, "its schema is 2, not 4"),
         (["schema"], torch.ones(2), "damaged or no checkpoint"),
         (["settings"], {"space": "s2", "epochs": 2, "dataset": "digits", "preset": "laptop"}, "bad.pt"),
         (["settings", "layers"], 10**9, "layers is '1000000000'"),
@@ -215,7 +215,7 @@ def test_a_pickle_with_a_payload_is_not_executed(tmp_path, monkeypatch, refuse):
 
     monkeypatch.chdir(tmp_path)
     Path("evil.pt").write_bytes(pickle.dumps(Payload()))
-    torch.save({"schema": 3, "kind": "supernet", "settings": {}, "records": [], "state": Payload()}, "zipped.pt")
+    torch.save({"schema": 4, "kind": "supernet", "settings": {}, "records": [], "state": Payload()}, "zipped.pt")
     for name in ("evil.pt", "zipped.pt"):
         refuse(f"select --ckpt {name}", f"{name} is damaged or no checkpoint")
         refuse(f"train_search --space s2 --save {name} --resume", f"{name} is damaged or no checkpoint")
@@ -236,7 +236,8 @@ def test_a_checkpoint_with_anything_at_any_place_is_read_or_refused(inputs, plac
     try:
         checkpoint = runs.load_search(path)
         supernet = SearchSettings(layers=3, channels=2).build_supernet(SPACES["s2"], 10, 1)
-        runs.load_state(Search(supernet, SearchSettings(), [], []), checkpoint["state"], path)
+        with runs.blame(path, "does not fit"):
+            Bilevel(supernet, SearchSettings()).load_state_dict(checkpoint["state"])
     except runs.UserError as error:
         assert str(path) in str(error)
 

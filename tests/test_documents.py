@@ -48,7 +48,7 @@ def test_every_command_parses(page, monkeypatch):
         monkeypatch.setattr(sys, "argv", [script, *words])
         name = script.removesuffix(".py").replace("/", ".")
         module = importlib.import_module(name) if name.startswith("tests.") else load_script(name)
-        start = module.main if name.startswith("tests.") else lambda run=module.run, words=words: run(words)
+        start = module.main if name.startswith("tests.") else lambda command=module.command, words=words: command(words)
         with pytest.raises(ParsedError):
             start()
 

@@ -8,22 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from genotypes import PUBLISHED, SPACES, Arch, Genotype
-from ptnas import (
-    AuxiliaryHead,
-    Bilevel,
-    Network,
-    Retraining,
-    RetrainSettings,
-    SearchSettings,
-    Selection,
-    SelectionSettings,
-)
+from ptnas import AuxiliaryHead, Network, RetrainSettings, Training, retrain
 from ptnas import drop_path as drop
 from tests.conftest import Batches, load_script, make_images, make_supernet
-from tests.test_steps import take_steps
+from tests.test_steps import make_judge, play, take_steps
 
-retrain = load_script("retrain")
-
+RETRAIN = load_script("retrain")
 
 PARAMETERS = {  # published with the cells: 20 cells, C=36, 10 classes, without the auxiliary head
     "DARTS_V2": 3_349_342,
@@ -36,16 +26,16 @@ PARAMETERS = {  # published with the cells: 20 cells, C=36, 10 classes, without 
 
 
 def test_published_networks_have_their_published_number_of_parameters():
-    counts = {name: retrain.count_parameters(Network(PUBLISHED[name], 20, 36, 10)) for name in PARAMETERS}
+    counts = {name: RETRAIN.count_parameters(Network(PUBLISHED[name], 20, 36, 10)) for name in PARAMETERS}
     assert counts == PARAMETERS
     for operation, parameters in (("nor_conv_3x3", 1_531_546), ("none", 73_306)):
-        assert retrain.count_parameters(Network(Arch((operation,) * 6), 5, 16, 10)) == parameters
+        assert RETRAIN.count_parameters(Network(Arch((operation,) * 6), 5, 16, 10)) == parameters
 
 
 def test_the_imagenet_form_of_darts_has_its_published_size():
     network = Network(PUBLISHED["DARTS_V2"], 14, 48, 1000, form="imagenet")
-    assert retrain.count_parameters(network) == 4_718_752
-    millions = retrain.count_multiply_adds(network, 3, 224) / 1e6
+    assert RETRAIN.count_parameters(network) == 4_718_752
+    millions = RETRAIN.count_multiply_adds(network, 3, 224) / 1e6
     assert 520 < millions < 600, "the mobile setting: under 600 million"
 
 
@@ -123,8 +113,8 @@ def copy_weights(target, source):
 @pytest.mark.parametrize("space", ["s2", "s3", "nb201"])
 def test_a_supernet_with_every_edge_decided_equals_the_discrete_network_with_the_same_weights(space):
     layers, data = 1 if space == "nb201" else 3, Batches(*make_images(8))
-    supernet, how = make_supernet(space, layers), SelectionSettings("random", tune_epochs=0)
-    take_steps(Selection(Bilevel(supernet, SearchSettings()), how, data, data))
+    supernet = make_supernet(space, layers)
+    play(make_judge(supernet, data, criterion="random"))
     genotype = supernet.genotype()
     network = Network(genotype, layers, 4, 3, 1).double()
     for own, cell in zip(network.skeleton.cells, supernet.skeleton.cells, strict=True):
@@ -147,7 +137,7 @@ def test_retraining_learns():
     data = Batches(*make_images(36, dtype=torch.float))
     settings = RetrainSettings(epochs=6, batch_size=12, lr=0.1)
     network = Network(PUBLISHED["DARTS_V1"], 3, 4, 3, 1, auxiliary=True)
-    *_, last = take_steps(Retraining(network, settings, data, data))
+    *_, last = take_steps(retrain(Training(network, settings), data, data))
     assert last["test_error"] < 10
     assert last["test_error"] == pytest.approx(100 - last["test_accuracy"])
 
@@ -156,16 +146,16 @@ def test_the_last_record_tells_accuracy_and_images_by_class_and_the_result_their
     images, labels = make_images(40, classes=4, dtype=torch.float)
     keep = (labels > 0) | (torch.arange(40) < 8)  # class 0 has two images
     data, network = Batches(images[keep], labels[keep]), Network(PUBLISHED["DARTS_V1"], 3, 4, 4, 1)
-    first, last = take_steps(Retraining(network, RetrainSettings(epochs=2, lr=0.1), data, data))
+    first, last = take_steps(retrain(Training(network, RetrainSettings(epochs=2, lr=0.1)), data, data))
     assert "class_accuracy" not in first
     assert last["class_images"] == [2, 10, 10, 10]
     right = (network(data.images).argmax(1) == data.labels).float()
     wanted = [100 * right[data.labels == label].mean().item() for label in range(4)]
     assert last["class_accuracy"] == pytest.approx(wanted)
     mean = f"(accuracy {last['test_accuracy']:.2f}%, mean by class {sum(wanted) / 4:.2f}%)"
-    assert retrain.describe_result(last).endswith(f"% {mean}")
+    assert RETRAIN.describe_result(last).endswith(f"% {mean}")
     even = last | {"class_images": [10, 10, 10, 10]}
-    assert retrain.describe_result(even) == f"test error {last['test_error']:.2f}%"
+    assert RETRAIN.describe_result(even) == f"test error {last['test_error']:.2f}%"
 
 
 # ---- export
@@ -195,6 +185,6 @@ def test_imagenet_retraining_reports_top_5_and_decays_exponentially():
     data = Batches(*make_images(24, size=32, classes=8, dtype=torch.float))
     settings = RetrainSettings(form="imagenet", epochs=2, lr=0.1, decay="exponential", label_smoothing=0.1)
     network = Network(PUBLISHED["DARTS_V1"], 3, 4, 8, 1, form="imagenet", auxiliary=True)
-    records = take_steps(Retraining(network, settings, data, data))
+    records = take_steps(retrain(Training(network, settings), data, data))
     assert [record["lr"] for record in records] == pytest.approx([0.1, 0.097])
     assert 0 <= records[-1]["test_error_top5"] <= records[-1]["test_error"]

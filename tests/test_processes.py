@@ -14,9 +14,10 @@ import torch.multiprocessing as mp
 from torch.nn import functional as F
 
 from genotypes import PUBLISHED
-from ptnas import Bilevel, Candidate, Judge, Network, Retraining, RetrainSettings, SearchSettings, SelectionSettings
+from ptnas import Bilevel, Candidate, Network, RetrainSettings, SearchSettings, Training, retrain
 from tests import faults
 from tests.conftest import ROOT, SMALL, Batches, make_images, make_supernet
+from tests.test_steps import make_judge
 
 PROCESSES = 2
 TRAIN, VALID = make_images(12, seed=1), make_images(22, seed=2)
@@ -27,8 +28,7 @@ TRAIN, VALID = make_images(12, seed=1), make_images(22, seed=2)
 def measure_masks(share):
     """Masks all operations of an edge and all inputs of a node, with batches of 5, 5, 4, 4 and 4 images."""
     data, supernet = Batches(*VALID, share), make_supernet("s4")
-    how = SelectionSettings(noise_passes=2)
-    judge = Judge(Bilevel(supernet, SearchSettings(eval_batch_size=5)), how, data, data, trained=0)
+    judge = make_judge(supernet, data, SearchSettings(eval_batch_size=5), noise_passes=2)
     operations = [Candidate("reduce", 5, operation) for operation in range(2)]
     inputs = [Candidate("normal", edge, None) for edge in supernet.space.into(4)]
     return judge.measure([None, *operations, *inputs])
@@ -48,11 +48,10 @@ def take_bilevel_steps(order, kind=Bilevel, part=None):
     return {name: value.detach() for name, value in bilevel.supernet.named_parameters()}
 
 
-def make_retraining(share=(0, 1)):
+def make_training():
     torch.manual_seed(0)
     network = Network(PUBLISHED["DARTS_V2"], 3, 4, 3, 1).double()
-    settings = RetrainSettings(epochs=1, batch_size=12, auxiliary=0.0, drop_path=0.0)
-    return Retraining(network, settings, Batches(*TRAIN, share), Batches(*VALID, share))
+    return Training(network, RetrainSettings(epochs=1, batch_size=12, auxiliary=0.0, drop_path=0.0))
 
 
 def compute_together(rank, folder):
@@ -60,8 +59,9 @@ def compute_together(rank, folder):
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=PROCESSES)
     found = {"masks": measure_masks((rank, PROCESSES)), 1: take_bilevel_steps(1, part=rank)}
     found[2] = take_bilevel_steps(2, part=rank)
-    retraining = make_retraining((rank, PROCESSES))
-    found |= {"record": retraining.step([]), "network": retraining.network.state_dict()}
+    training = make_training()
+    (record,) = retrain(training, Batches(*TRAIN, (rank, PROCESSES)), Batches(*VALID, (rank, PROCESSES)))
+    found |= {"record": record, "network": training.network.state_dict()}
     torch.save(found, folder / f"{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -100,7 +100,7 @@ def test_a_step_of_two_processes_averages_the_gradients_of_two_half_batches(both
 
 
 def test_retraining_averages_gradients_and_running_statistics(both):
-    alone = make_retraining()
+    alone = make_training()
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))  # as `Batches` draws it in epoch 0
     networks = [copy.deepcopy(alone.network).train() for _ in range(PROCESSES)]
     for network, half in zip(networks, order.tensor_split(PROCESSES), strict=True):
@@ -133,7 +133,7 @@ def run_together(folder, script, *arguments):
 
 def test_the_three_commands_run_in_two_processes_and_one_of_them_speaks_and_writes(tmp_path):
     search = ("train_search", "--space", "nb201", "--layers", "1", "--epochs", "1", "--noise", "gaussian", *SMALL)
-    select = ("select", "--ckpt", "supernet.pt", "--tune-epochs", "1", "--tune", "converge", "--threads", "1")
+    select = ("select", "--ckpt", "supernet.pt", "--tune-epochs", "1", "--threads", "1")
     retrain = ("retrain", "--arch", "genotype.json", "--epochs", "1", *SMALL)
     for line, save in ((search, "supernet.pt"), (select, "genotype.json"), (retrain, "network.pt")):
         out, err, statuses = run_together(tmp_path, *line)

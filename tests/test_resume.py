@@ -40,16 +40,16 @@ def wait_for_a_step(folder):
 def test_a_run_that_is_stopped_inside_a_step_loses_this_step_and_no_other(tmp_path, finished, monkeypatch, capsys):
     """The record of a step does not depend on whether the run was stopped before it."""
     monkeypatch.chdir(tmp_path)
-    step, taken = ptnas.Search.step, []
+    train_epoch, taken = ptnas.Bilevel.train_epoch, []
 
-    def stop_in_the_second(search, records):
-        taken.append(len(records))
-        record = step(search, records)
+    def stop_in_the_second(bilevel, *halves):
+        taken.append(bilevel.epochs)
+        measured = train_epoch(bilevel, *halves)
         if taken == [0, 1]:
             raise KeyboardInterrupt
-        return record
+        return measured
 
-    monkeypatch.setattr(ptnas.Search, "step", stop_in_the_second)
+    monkeypatch.setattr(ptnas.Bilevel, "train_epoch", stop_in_the_second)
     line = [*SEARCH, "--resume"]
     assert train_search(line) == 130, "nothing to resume: it starts anew"
     told = capsys.readouterr().err.splitlines()[-1]

@@ -13,20 +13,9 @@ from torch.nn import functional as F
 
 import ptnas
 from genotypes import SPACES, Space
-from ptnas import (
-    Bilevel,
-    Judge,
-    Measurement,
-    Search,
-    SearchSettings,
-    Selection,
-    SelectionSettings,
-    Sgas,
-    decide_edge,
-    score_edges,
-)
+from ptnas import Bilevel, Measurement, SearchSettings, decide_edge, schedule_sgas, score_edges, search_sgas
 from tests.conftest import Batches, make_images, make_supernet
-from tests.test_steps import take_steps
+from tests.test_steps import make_judge, play, take_steps
 
 DATA = Batches(*make_images(12))
 
@@ -96,18 +85,19 @@ def watch_noise(monkeypatch):
 def test_noise_grows_over_the_search_and_stays_in_tuning_and_measuring_has_none(watch_noise):
     assert [ptnas.grow_noise(epoch, 50) for epoch in (0, 25, 49)] == pytest.approx([0.03, 0.165, 0.2946])
     settings, supernet = SearchSettings(epochs=2, noise="gaussian"), make_supernet()
-    take_steps(search := Search(supernet, settings, DATA, DATA))
-    Selection(search.bilevel, SelectionSettings(tune_epochs=2), DATA, DATA).step([])
-    Selection(search.bilevel, SelectionSettings(tune_epochs=1), DATA, DATA, trained=1).step([])
-    assert [scale for scale, _ in watch_noise] == pytest.approx([0.03, 0.165, 0.165, 0.165, 0.03])
+    bilevel = Bilevel(supernet, settings)
+    take_steps(ptnas.search(bilevel, DATA, DATA))
+    bilevel.start_tuning()
+    play(ptnas.Judge(bilevel, ptnas.SelectionSettings(tune_epochs=2), DATA, DATA), until=1)
+    assert [scale for scale, _ in watch_noise] == pytest.approx([0.03, 0.165, 0.165, 0.165])
 
 
 def test_discretisation_compares_operations_under_the_same_noise(watch_noise):
-    how = SelectionSettings(tune_epochs=2, criterion="discretization")
-    selection = Selection(Bilevel(make_supernet(), SearchSettings(epochs=2, noise="gaussian")), how, DATA, DATA)
-    for records in ([], [{"tuned_epochs": 2}]):
+    search = SearchSettings(epochs=2, noise="gaussian")
+    judge = make_judge(make_supernet(), search=search, tune_epochs=2, criterion="discretization")
+    for _ in range(2):
         watch_noise.clear()
-        selection.step(records)
+        play(judge, until=1)
         copies = [watch_noise[start : start + 2] for start in (0, 2, 4, 6)]  # two operations in each of two cells
         assert copies == 4 * copies[:1]
         assert copies[0][0] != copies[0][1], "every epoch draws anew"
@@ -160,8 +150,7 @@ def test_where_one_factor_is_equal_on_all_edges_the_other_alone_counts(names, pr
     ],
 )
 def test_the_schedule_of_sgas(space, epochs, wanted):
-    settings = SearchSettings(epochs=epochs, sgas="magnitude")
-    assert Sgas(make_supernet(space, channels=2), settings, DATA, DATA).schedule == wanted
+    assert schedule_sgas(SPACES[space], epochs) == wanted
 
 
 @given(space=st.sampled_from(sorted(SPACES)), seed=st.integers(0, 1000))
@@ -169,16 +158,18 @@ def test_sgas_decides_an_edge_of_each_cell_a_round_and_ends_with_the_inputs_that
     supernet, sizes, nothing = make_supernet(space, channels=2, seed=seed), [], Measurement(0.0, 0.0, 0.0)
     space, made = supernet.space, []
     rounds = sum(space.keeps(node) for node in space.nodes)
-    search = Sgas(supernet, SearchSettings(epochs=5 * rounds, sgas="magnitude"), DATA, DATA)
+    epochs = 5 * rounds
+    schedule = schedule_sgas(space, epochs)
+    steps = search_sgas(Bilevel(supernet, SearchSettings(epochs=epochs, sgas="magnitude")), DATA, DATA)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(Bilevel, "train_epoch", lambda self, *_: sizes.append(self.batch_size) or nothing)
         monkeypatch.setattr(ptnas, "evaluate", lambda *_: [nothing])
-        for epoch in range(search.total):
+        for epoch in range(epochs):
             scores = {cell_type: score_edges(supernet, cell_type) for cell_type in space.cell_types}
             left = {cell_type: supernet.undecided(cell_type) for cell_type in space.cell_types}
-            decisions = search.step([{}] * epoch)["decisions"]
+            decisions = next(steps)["decisions"]
             edges = [each for each in decisions if "edge" in each]
-            assert [each["cell"] for each in edges] == list(space.cell_types if epoch + 1 in search.schedule else ())
+            assert [each["cell"] for each in edges] == list(space.cell_types if epoch + 1 in schedule else ())
             for each in edges:
                 cell_type, edge = each["cell"], space.edges.index(tuple(each["edge"]))
                 assert scores[cell_type][edge].rank == max(scores[cell_type][e].rank for e in left[cell_type])
@@ -186,7 +177,7 @@ def test_sgas_decides_an_edge_of_each_cell_a_round_and_ends_with_the_inputs_that
                 assert each["operation"] == space.operations[cell_type][edge][best]
             made += decisions
     assert rounds == (6 if space.family == "nb201" else 8)
-    assert sizes == [64 + 8 * sum(epochs <= done for epochs in search.schedule) for done in range(search.total)]
+    assert sizes == [64 + 8 * sum(after <= done for after in schedule) for done in range(epochs)]
     supernet.genotype()  # every node has the inputs that it keeps
     for cell_type in space.cell_types:
         for node in space.nodes:
@@ -199,9 +190,9 @@ def test_sgas_by_perturbation_decides_as_a_selection_would(monkeypatch):
     supernet, twin = make_supernet("s2"), make_supernet("s2")
     monkeypatch.setattr(Bilevel, "train_epoch", lambda *_: Measurement(0.0, 0.0, 0.0))
     settings = SearchSettings(epochs=8, sgas="perturbation", sgas_metric="loss")
-    decisions = Sgas(supernet, settings, DATA, DATA).step([])["decisions"]
+    decisions = next(search_sgas(Bilevel(supernet, settings), DATA, DATA))["decisions"]
     assert len(decisions) == 2
-    judge = Judge(Bilevel(twin, SearchSettings()), SelectionSettings(metric="loss"), DATA, DATA, trained=0)
+    judge = make_judge(twin, metric="loss")
     for made in decisions:
         edge = twin.space.edges.index(tuple(made["edge"]))
         assert made.pop("sgas") == score_edges(twin, made["cell"])[edge].measured

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import ptnas
 from genotypes import PUBLISHED, SPACES
-from ptnas import Bilevel, Network, Retraining, RetrainSettings, Search, SearchSettings, SelectionSettings
+from ptnas import Bilevel, Network, RetrainSettings, SearchSettings, SelectionSettings, Training
 from tests.conftest import Batches, make_images, make_supernet
 from tests.test_steps import take_steps
 
@@ -175,19 +175,17 @@ def test_the_step_of_alpha_comes_before_that_of_w_and_each_moves_its_own():
 
         setattr(bilevel, step.__name__, watch)
     data = Batches(*make_images(12))
-    bilevel.train_epoch(data, data, epoch=0)
-    assert calls == [("step_alpha", {True}), ("step_w", {False})]
-    bilevel.batch_size = 4
-    bilevel.train_epoch(data, Batches(*make_images(5)), epoch=0)
-    assert calls[2:] == 3 * calls[:2], "a shorter validation half begins again"
+    bilevel.batch_size = 6
+    bilevel.train_epoch(data, data)
+    assert calls == 2 * [("step_alpha", {True}), ("step_w", {False})]
 
 
 def test_every_batch_of_training_has_noise_of_its_own():
     supernet, seen, data = make_supernet("s4"), [], Batches(*make_images(12))
     supernet.noises[0].register_forward_hook(lambda noise, *_: seen.append(noise.batch))
     bilevel = Bilevel(supernet, SearchSettings(batch_size=6, lr=0.1))
-    for epoch in (0, 1):
-        bilevel.train_epoch(data, data, epoch)
+    for _ in range(2):
+        bilevel.train_epoch(data, data)
     assert seen == [0, 0, 1, 1, 2, 2, 3, 3], "the steps of α and w on a batch share theirs"
 
 
@@ -229,7 +227,8 @@ def test_the_alpha_of_a_decided_edge_stays_as_it_is():
 
 def test_fixed_alpha_stays_zero_exactly_and_the_weights_uniform_through_a_search():
     supernet, data = make_supernet("s3", fixed_alpha=True), Batches(*make_images())
-    records = take_steps(Search(supernet, SearchSettings(epochs=2, alpha="fixed"), data, data))
+    bilevel = Bilevel(supernet, SearchSettings(epochs=2, alpha="fixed"))
+    records = take_steps(ptnas.search(bilevel, data, data))
     assert not any(alpha.any() or alpha.requires_grad for alpha in supernet.alpha_parameters())
     assert records[-1]["weights"]["normal"] == [pytest.approx([1 / 3] * 3)] * 14
 
@@ -239,13 +238,13 @@ def test_fixed_alpha_stays_zero_exactly_and_the_weights_uniform_through_a_search
 
 def test_a_search_learns_and_its_record_tells():
     data, supernet = Batches(*make_images(48, dtype=torch.float)), make_supernet(spread=1e-3).float()
-    search = Search(supernet, SearchSettings(epochs=6, batch_size=16, lr=0.1), data, data)
-    records = take_steps(search)
+    bilevel = Bilevel(supernet, SearchSettings(epochs=6, batch_size=16, lr=0.1))
+    records = take_steps(ptnas.search(bilevel, data, data))
     assert records[-1]["valid_accuracy"] > 90
     assert records[-1]["valid_loss"] < records[0]["valid_loss"]
     rates = [0.001 + 0.099 * (1 + math.cos(math.pi * epoch / 6)) / 2 for epoch in range(6)]
     assert [record["lr"] for record in records] == pytest.approx(rates)
-    assert search.bilevel.w_optimizer.param_groups[0]["lr"] == records[-1]["lr"]
+    assert bilevel.w_optimizer.param_groups[0]["lr"] == records[-1]["lr"]
     assert all(sum(row) == pytest.approx(1) for row in records[-1]["weights"]["normal"])
     assert records[-1]["valid_accuracy"] == ptnas.evaluate(supernet, data, 512)[0].accuracy
 
@@ -257,14 +256,14 @@ def test_under_amp_training_is_in_bfloat16_and_evaluation_in_float32(task):
         torch.manual_seed(0)
         if task == "search":
             network = make_supernet("s4").float()
-            search = Search(network, SearchSettings(epochs=1, amp=amp), data, data)
+            steps = ptnas.search(Bilevel(network, SearchSettings(epochs=1, amp=amp)), data, data)
         else:
             network = Network(PUBLISHED["DARTS_V2"], 3, 4, 3, 1, auxiliary=True)
-            search = Retraining(network, RetrainSettings(epochs=1, amp=amp), data, data)
+            steps = ptnas.retrain(Training(network, RetrainSettings(epochs=1, amp=amp)), data, data)
         network.skeleton.cells[0].register_forward_hook(
             lambda _, __, out, amp=amp: seen.add((amp, torch.is_grad_enabled(), out.dtype))
         )
-        losses.append(search.step([])["train_loss"])
+        losses.append(next(steps)["train_loss"])
         assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
     exact, half = torch.float32, torch.bfloat16
     assert seen == {(False, True, exact), (False, False, exact), (True, True, half), (True, False, exact)}

@@ -12,17 +12,12 @@ from hypothesis import strategies as st
 
 import ptnas
 from genotypes import SPACES, Space
-from ptnas import Bilevel, Candidate, Judge, Measurement, Score, Search, SearchSettings, Selection, SelectionSettings
+from ptnas import Bilevel, Candidate, Judge, Measurement, Score, SearchSettings, SelectionSettings
 from tests.conftest import Batches, make_images, make_supernet
 from tests.reference import Reference, measure
-from tests.test_steps import take_steps
+from tests.test_steps import make_judge, play, take_steps
 
 DATA = Batches(*make_images(12))
-
-
-def make_selection(supernet, data=DATA, search=None, **settings):
-    how = SelectionSettings(**{"tune_epochs": 0} | settings)
-    return Selection(Bilevel(supernet, search or SearchSettings()), how, data, data)
 
 
 @contextlib.contextmanager
@@ -30,7 +25,7 @@ def without_measuring():
     """All measurements are equal inside the `with` block, and take no time."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         nothing = Measurement(0.0, 0.0, 0.0)
-        monkeypatch.setattr(Judge, "measure", lambda _, masks=(None,), supernet=None: [nothing] * len(masks))
+        monkeypatch.setattr(Judge, "measure", lambda _, masks=(None,): [nothing] * len(masks))
         yield
 
 
@@ -56,7 +51,7 @@ def test_the_best_operation_of_every_edge_and_the_best_two_inputs_of_every_node_
     supernet = make_supernet(space, channels=2)
     space = supernet.space
     with script_scores(lambda: data.draw(st.integers(0, 3))) as scores:
-        take_steps(make_selection(supernet, criterion="random", seed=seed))
+        play(make_judge(supernet, criterion="random", seed=seed))
     for cell_type, cell in supernet.genotype().cells.items():
         kept = {space.edges.index((source, node)): operation for operation, source, node in cell.operations}
         assert len(kept) == (6 if space.name == "nb201" else 8)
@@ -76,15 +71,15 @@ def test_the_best_operation_of_every_edge_and_the_best_two_inputs_of_every_node_
 
 
 def test_a_round_decides_one_edge_of_each_cell_type_and_nodes_come_last():
-    def play(seed):
+    def select(seed):
         with without_measuring():
-            return take_steps(make_selection(make_supernet("s2", channels=2), seed=seed))
+            return play(make_judge(make_supernet("s2", channels=2), seed=seed))
 
-    records = play(1)
+    records = select(1)
     assert [[made["cell"] for made in record["decisions"]] for record in records] == 17 * [["normal", "reduce"]]
     keys = [tuple(record["decisions"][0]) for record in records]
     assert keys == 14 * [("cell", "edge", "operation", "scores")] + 3 * [("cell", "node", "inputs", "scores")]
-    edges, others = ([tuple(r["decisions"][0]["edge"]) for r in each[:14]] for each in (records, play(2)))
+    edges, others = ([tuple(r["decisions"][0]["edge"]) for r in each[:14]] for each in (records, select(2)))
     assert sorted(edges) == sorted(others) == sorted(SPACES["s2"].edges)
     assert edges != list(SPACES["s2"].edges) != others != edges, "in random order"
     assert {record["decisions"][1]["node"] for record in records[14:]} == {3, 4, 5}
@@ -96,7 +91,7 @@ def test_what_is_decided_already_is_not_decided_again():
         supernet.decide("normal", edge, edge % 2)
     supernet.prune("normal", 2)  # node 3 keeps its two other inputs
     with without_measuring():
-        records = take_steps(make_selection(supernet))
+        records = play(make_judge(supernet))
     made = [decision for record in records for decision in record["decisions"] if decision["cell"] == "normal"]
     assert sorted(decision.get("node") for decision in made) == [4, 5]
 
@@ -119,9 +114,9 @@ def test_a_selection_by_perturbation_is_that_of_the_plain_reference(space, metri
     """Each operation of an edge, and then each input of a node, is masked alone: those stay whose loss hurts most."""
     plain, scores = make_supernet(space), []
     reference = Reference.like(plain, 3, 4, 3, 1)
-    for phase, choices in ptnas.plan_rounds(plain, seed=3):
+    for decide, choices in ptnas.plan_rounds(plain, seed=3):
         for cell_type, index in choices:
-            if phase == "edge":
+            if decide is ptnas.decide_edge:
                 masks = [(cell_type, index, operation) for operation in plain.space.candidates(cell_type, index)]
             else:
                 masks = [(cell_type, edge, None) for edge in plain.space.into(index)]
@@ -132,13 +127,13 @@ def test_a_selection_by_perturbation_is_that_of_the_plain_reference(space, metri
                 measured.append(((accuracy, -loss) if metric == "accuracy" else (-loss, accuracy), mask))
                 scores.append({"accuracy": accuracy, "loss": loss})
             (_, worst), _, *others = sorted(measured)
-            if phase == "edge":
+            if decide is ptnas.decide_edge:
                 plain.decide(*worst)
             else:
                 for _, mask in others:
                     plain.prune(*mask[:2])
     supernet = make_supernet(space)
-    records = take_steps(make_selection(supernet, metric=metric, seed=3))
+    records = play(make_judge(supernet, metric=metric, seed=3))
     assert supernet.genotype() == plain.genotype()
     made = [each for record in records for decision in record["decisions"] for each in decision["scores"].values()]
     assert made == [pytest.approx(each) for each in scores]
@@ -152,7 +147,7 @@ def test_magnitude_without_tuning_is_what_darts_does(space):
             supernet.alpha["normal"][:, 0] += 5  # `none` is largest, as it is in DARTS, and must not be chosen
     weights, space = supernet.weights(), supernet.space
     with without_measuring():
-        take_steps(make_selection(supernet, criterion="magnitude"))
+        play(make_judge(supernet, criterion="magnitude"))
     for cell_type, cell in supernet.genotype().cells.items():
         wanted = []
         for node in space.nodes:
@@ -167,13 +162,13 @@ def test_magnitude_without_tuning_is_what_darts_does(space):
 
 def test_discretisation_accuracy_is_that_of_a_copy_that_was_decided_and_tuned():
     supernet = make_supernet("s2")
-    judge = make_selection(supernet, criterion="discretization", tune_epochs=1).judge
+    judge = make_judge(supernet, criterion="discretization", tune_epochs=1)
     before = copy.deepcopy(supernet.state_dict())
     scores = ptnas.discretization(judge, [Candidate("normal", 4, 0), Candidate("normal", 4, 1)])
     for name, value in supernet.state_dict().items():
         assert torch.equal(value, before[name]) if torch.is_tensor(value) else value == before[name]
     supernet.decide("normal", 4, 1)
-    Bilevel(supernet, SearchSettings(lr=SearchSettings.lr / 10)).train_epoch(DATA, DATA, SearchSettings.epochs)
+    Bilevel(supernet, SearchSettings(lr=SearchSettings.lr / 10)).train_epoch(DATA, DATA)
     (wanted,) = ptnas.evaluate(supernet, DATA, 512)
     assert scores[1] == ((wanted.accuracy, -wanted.loss), {"accuracy": wanted.accuracy, "loss": wanted.loss})
     (pruned,) = ptnas.discretization(judge, [Candidate("normal", 3, None)])
@@ -184,7 +179,7 @@ def test_random_selection_depends_on_its_seed_only():
     def choose(seed, weights_seed=0):
         supernet = make_supernet("darts", channels=2, seed=weights_seed)
         with without_measuring():
-            take_steps(make_selection(supernet, criterion="random", seed=seed))
+            play(make_judge(supernet, criterion="random", seed=seed))
         return supernet.genotype()
 
     found = [choose(seed) for seed in range(8)]
@@ -201,9 +196,9 @@ def test_random_selection_depends_on_its_seed_only():
 def test_tuning_trains_w_at_a_tenth_of_the_learning_rate_and_alpha_unless_it_is_fixed(alpha):
     data, search = Batches(*make_images(12)), SearchSettings(batch_size=6, lr=0.1, alpha=alpha)
     supernet = make_supernet("s4", fixed_alpha=alpha == "fixed")
-    selection, before = make_selection(supernet, data, search, tune_epochs=1), copy.deepcopy(supernet)
-    take_steps(selection, until=2)
-    assert selection.bilevel.w_optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+    judge, before = make_judge(supernet, data, search, tune_epochs=1), copy.deepcopy(supernet)
+    play(judge, until=2)
+    assert judge.bilevel.w_optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
     for former, now in zip(before.weight_parameters()[-2:], supernet.weight_parameters()[-2:], strict=True):
         assert not torch.equal(former, now)
     for former, now in zip(before.alpha_parameters(), supernet.alpha_parameters(), strict=True):
@@ -212,49 +207,27 @@ def test_tuning_trains_w_at_a_tenth_of_the_learning_rate_and_alpha_unless_it_is_
 
 def test_adam_goes_on_with_its_moments_of_the_search_and_sgd_starts_anew():
     data, settings = Batches(*make_images(12)), SearchSettings(epochs=2, batch_size=6)
-    take_steps(search := Search(make_supernet(), settings, data, data))
-    by_hand = copy.deepcopy(search.bilevel)
+    bilevel = Bilevel(make_supernet(), settings)
+    take_steps(ptnas.search(bilevel, data, data))
+    by_hand = copy.deepcopy(bilevel)
     by_hand.w_optimizer = torch.optim.SGD(by_hand.w, 0.0, settings.momentum, 0, settings.weight_decay)
     by_hand.lr = settings.lr / 10
     candidate = Candidate("normal", 4, 1)
-    how = SelectionSettings(criterion="discretization", tune_epochs=2)
-    selection = Selection(search.bilevel, how, data, data)
-    assert selection.bilevel.alpha_optimizer.state, "the moments of the search"
+    bilevel.start_tuning()
+    judge = Judge(bilevel, SelectionSettings(criterion="discretization", tune_epochs=2), data, data)
+    assert bilevel.alpha_optimizer.state, "the moments of the search"
     for _ in range(2):  # copies leave those of the supernet as they are
-        (score,) = ptnas.discretization(selection.judge, [candidate])
+        (score,) = ptnas.discretization(judge, [candidate])
     by_hand.supernet.decide(*candidate)
-    for epoch in (2, 3):
-        by_hand.train_epoch(data, data, epoch)
+    for _ in range(2):
+        by_hand.train_epoch(data, data)
     (wanted,) = ptnas.evaluate(by_hand.supernet, data, 512)
     assert score.measured == {"accuracy": wanted.accuracy, "loss": pytest.approx(wanted.loss, rel=1e-9)}
-    search.bilevel.supernet.decide(*candidate)
-    for epoch in (2, 3):
-        search.bilevel.train_epoch(data, data, epoch)
-    assert ptnas.evaluate(search.bilevel.supernet, data, 512)[0].loss == pytest.approx(wanted.loss, rel=1e-9)
-    for ours, theirs in zip(search.bilevel.alpha, by_hand.alpha, strict=True):
+    bilevel.supernet.decide(*candidate)
+    assert judge.tune().loss == pytest.approx(wanted.loss, rel=1e-9)
+    assert bilevel.epochs == by_hand.epochs == 4, "every epoch has batches of its own"
+    for ours, theirs in zip(bilevel.alpha, by_hand.alpha, strict=True):
         torch.testing.assert_close(ours, theirs)
-
-
-def test_tuning_ends_when_the_supernet_is_as_good_as_at_the_start_or_gets_no_better(monkeypatch):
-    """The accuracies are scripted: after the decisions of a round, and after each epoch of tuning. With twelve images
-    the standard error of 80% is 11.5 points."""
-    rounds = [[50.0, 60.0, 69.0], [68.6], [10.0, 20.0, 30.0, 40.0], [39.0, 68.4, 68.4], [60.0, 55.0]]
-    values, tuned = iter([80.0, *(value for each in rounds for value in each)]), []
-    monkeypatch.setattr(Judge, "measure", lambda self: [Measurement(next(values), 1.0, 100.0)])
-    monkeypatch.setattr(Bilevel, "train_epoch", lambda self, train, valid, epoch: tuned.append(epoch))
-    settings = {"criterion": "random", "tune": "converge", "tune_epochs": 3}
-    selection = make_selection(make_supernet("s2"), search=SearchSettings(epochs=7), **settings)
-    records = take_steps(selection, until=len(rounds))
-    assert [record["tuned_epochs"] for record in records] == [2, 0, 3, 2, 1]
-    assert [record["valid_accuracy"] for record in records] == [each[-1] for each in rounds]
-    assert tuned == list(range(7, 15)), "every epoch has batches of its own"
-    assert next(values, None) is None, "and is measured once"
-
-
-def test_a_supernet_that_is_never_right_at_the_start_has_converged_at_once(monkeypatch):
-    monkeypatch.setattr(Judge, "measure", lambda self: [Measurement(0.0, 1.0, 0.0)])
-    selection = make_selection(make_supernet(), criterion="random", tune="converge", tune_epochs=3)
-    assert [record["tuned_epochs"] for record in take_steps(selection)] == 17 * [0]
 
 
 # ---- a known right answer
@@ -277,10 +250,12 @@ def test_the_convolution_that_carries_the_signal_is_chosen_over_a_useless_one(ed
         else:
             supernet.decide("reduce", other, 1)
     data = Batches(*make_images(60, dtype=torch.float, classes=4))
-    search = Search(supernet, SearchSettings(epochs=8, batch_size=20, lr=0.1, alpha="fixed"), data, data)
+    settings = SearchSettings(epochs=8, batch_size=20, lr=0.1, alpha="fixed")
     with supernet.mask("normal", edge, 1 - trained):
-        assert take_steps(search)[-1]["valid_accuracy"] > 95
-    (made,) = make_selection(supernet, data, search.settings, metric=metric).step([])["decisions"]
+        records = take_steps(ptnas.search(Bilevel(supernet, settings), data, data))
+        assert records[-1]["valid_accuracy"] > 95
+    (record,) = play(make_judge(supernet, data, settings, metric=metric), until=1)
+    (made,) = record["decisions"]
     assert made["operation"] == names[trained]
     without_it, without_other = made["scores"][names[trained]], made["scores"][names[1 - trained]]
     assert without_it["accuracy"] < 80 < 95 < without_other["accuracy"]

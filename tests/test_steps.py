@@ -1,4 +1,4 @@
-"""A step is a function of the state and of the records of the earlier steps. So a run that was killed can go on."""
+"""An algorithm begins where its state stands. So a run that was killed can go on."""
 
 from __future__ import annotations
 
@@ -7,74 +7,85 @@ import io
 import pytest
 import torch
 
+import ptnas
 from genotypes import PUBLISHED
-from ptnas import (
-    Bilevel,
-    Network,
-    Retraining,
-    RetrainSettings,
-    Search,
-    SearchSettings,
-    Selection,
-    SelectionSettings,
-    Sgas,
-)
+from ptnas import Bilevel, Judge, Network, RetrainSettings, SearchSettings, SelectionSettings, Training
 from tests.conftest import Batches, make_images, make_supernet
 
 DATA = Batches(*make_images(12, dtype=torch.float))
 
 
-def take_steps(task, records=(), until=None):
-    """Takes the steps that follow the records, each with a seed of its own. Returns all records."""
-    for number in range(len(records), until or task.total):
-        torch.manual_seed(number)
-        records = [*records, task.step(records)]
+def take_steps(steps, first=0, until=None):
+    """Takes the steps of an algorithm from the number `first` on, each with a seed of its own. Returns the records."""
+    records = []
+    while until is None or first + len(records) < until:
+        torch.manual_seed(first + len(records))
+        record = next(steps, None)
+        if record is None:
+            break
+        records.append(record)
     return records
 
 
-def search(kind=Search, **settings):
+def make_judge(supernet, data=None, search=None, **settings):
+    """Returns a judge of a supernet that was never trained, ready to be tuned."""
+    bilevel = Bilevel(supernet, search or SearchSettings())
+    bilevel.start_tuning()
+    data = data or Batches(*make_images(12))
+    return Judge(bilevel, SelectionSettings(**{"tune_epochs": 0} | settings), data, data)
+
+
+def play(judge, until=None):
+    """Plays the rounds of a selection up to `until`. Returns the records."""
+    return take_steps(ptnas.select(judge, ptnas.plan_rounds(judge.supernet, judge.settings.seed)), until=until)
+
+
+# Each returns a state, and a function from the number of steps that are done to the others.
+
+
+def search(algorithm=ptnas.search, **settings):
     settings = SearchSettings(epochs=3, batch_size=6, **settings)
     supernet = make_supernet("s4", channels=2, fixed_alpha=settings.alpha == "fixed").float()
-    return kind(supernet, settings, DATA, DATA)
+    bilevel = Bilevel(supernet, settings)
+    return bilevel, lambda done: algorithm(bilevel, DATA, DATA)
 
 
 def select(space="s4", **settings):
     supernet = make_supernet(space, channels=2).float()
-    bilevel = Bilevel(supernet, SearchSettings(batch_size=12, lr=0.5))
-    return Selection(bilevel, SelectionSettings(**settings), DATA, DATA)
+    judge = make_judge(supernet, DATA, SearchSettings(batch_size=12, lr=0.5), **settings)
+    rounds = ptnas.plan_rounds(supernet, 0)
+    return judge.bilevel, lambda done: ptnas.select(judge, rounds, done)
 
 
 def retrain():
     torch.manual_seed(0)
     network = Network(PUBLISHED["DARTS_V1"], 3, 4, 3, 1, auxiliary=True)
-    return Retraining(network, RetrainSettings(epochs=3, batch_size=6, lr=0.1), DATA, DATA)
+    training = Training(network, RetrainSettings(epochs=3, batch_size=6, lr=0.1))
+    return training, lambda done: ptnas.retrain(training, DATA, DATA, done)
 
 
-TASKS = {
+ALGORITHMS = {
     "bilevel search": search,
     "bilevel search of second order": lambda: search(order=2, noise="uniform"),
     "search with fixed α": lambda: search(alpha="fixed", noise="gaussian"),
-    "SGAS": lambda: search(Sgas, sgas="magnitude"),
-    "SGAS+PT": lambda: search(Sgas, sgas="perturbation", noise="uniform"),
+    "SGAS": lambda: search(ptnas.search_sgas, sgas="magnitude"),
+    "SGAS+PT": lambda: search(ptnas.search_sgas, sgas="perturbation", noise="uniform"),
     "selection": lambda: select(tune_epochs=1),
     "selection on NAS-Bench-201": lambda: select("nb201", tune_epochs=1, metric="loss"),
-    "selection that converges": lambda: select(tune_epochs=2, tune="converge", metric="loss"),
     "selection by discretisation": lambda: select(tune_epochs=1, criterion="discretization"),
     "retraining": retrain,
 }
 
 
-@pytest.mark.parametrize("begin", TASKS.values(), ids=TASKS)
-def test_a_task_that_was_saved_and_loaded_takes_the_same_steps_to_the_same_bits(begin):
-    whole, stopped, resumed = begin(), begin(), begin()
-    records, file = take_steps(stopped, until=1), io.BytesIO()
+@pytest.mark.parametrize("begin", ALGORITHMS.values(), ids=ALGORITHMS)
+def test_an_algorithm_whose_state_was_saved_and_loaded_takes_the_same_steps_to_the_same_bits(begin):
+    (whole, take), (stopped, take_first), (resumed, take_others) = begin(), begin(), begin()
+    records, file = take_steps(take_first(0), until=1), io.BytesIO()
     torch.save(stopped.state_dict(), file)
     file.seek(0)
     resumed.load_state_dict(torch.load(file, weights_only=True))
-    until = 3
-    assert take_steps(resumed, records, until) == take_steps(whole, until=until)
-    ours, theirs = (
-        (task.network if begin is retrain else task.bilevel.supernet).state_dict() for task in (resumed, whole)
-    )
-    for name, value in ours.items():
-        assert torch.equal(value, theirs[name]) if torch.is_tensor(value) else value == theirs[name]
+    assert records + take_steps(take_others(1), first=1, until=3) == take_steps(take(0), until=3)
+    ours, theirs = (each.network if begin is retrain else each.supernet for each in (resumed, whole))
+    wanted = theirs.state_dict()
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, wanted[name]) if torch.is_tensor(value) else value == wanted[name]
