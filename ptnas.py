@@ -1,14 +1,16 @@
 """Rethinking Architecture Selection in Differentiable NAS (Wang et al., ICLR 2021): the method, in the paper's order.
 
-    Operations          A.1.1, A.2     what an edge can choose from
-    Sec. 2              the supernet   an edge mixes its operations with softmax(α); masks, decisions
-    Measuring           `evaluate`     the one loop that measures accuracy, under any masks
-    Sec. 2, 6.3         the search     bilevel optimisation of w and α (Eq. 1); or α fixed at zero
-    Sec. 3.2            why α prefers skip connections: the gap of Fig. 3, Proposition 1 (Eq. 2-4, 15-21)
-    Sec. 3.1, 4.1       criteria       α, discretisation accuracy, perturbation: how strong is an operation?
-    Sec. 4.2, A.3       selection      Algorithm 1 and Algorithm 2
-    A.1.2, A.1.3        SDARTS-RS and SGAS
-    Sec. 5              the discrete network and its training
+    Sec. 2          the supernet: an edge mixes its operations with softmax(α); masks, decisions
+    Measuring       the one loop that measures accuracy, under any masks
+    Sec. 2, 6.3     the search: bilevel optimisation of w and α (Eq. 1), or of w alone with α fixed at zero
+    Sec. 3.1        is α the strength of an operation? Discretization accuracy, and the judge that measures it
+    Sec. 3.2        why α prefers skip connections: the gap of Fig. 3, Proposition 1 (Eq. 2-4, A.4)
+    Sec. 4.1        perturbation and the other criteria, Algorithm 1
+    Sec. 4.2, A.3   the whole selection, Algorithm 2
+    A.1.2, A.1.3    SDARTS-RS and SGAS
+    Sec. 5          the discrete network and its training
+
+What it stands on follows: skeletons, operations, settings, several processes.
 
 One idea carries it all: PRESENCE. Each edge of each cell type has a set of operations that are present, and is
 undecided or decided. Three methods of `Supernet` change it: `mask` removes an operation or an edge for a while,
@@ -64,138 +66,6 @@ class Data(Protocol):
     def batches(self, size: int, epoch: int) -> Iterator[Batch]: ...
 
     def clean(self, size: int) -> Iterator[Batch]: ...
-
-
-# ==== Operations (Liu et al., 2019; Dong & Yang, 2020; A.1.1, A.2) ===================================================
-
-# In a supernet α must be an operation's only scale, so its norms have no affine parameters. They always use the
-# statistics of the batch: running ones would describe a network in which nothing is masked.
-supernet_norm: Norm = partial(nn.BatchNorm2d, affine=False, track_running_stats=False)
-
-
-class Zero(nn.Module):
-    """`none`: zeros, (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride))."""
-
-    def __init__(self, stride: int):
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
-
-
-class Noise(nn.Module):
-    """`noise` of S4: draws from N(0, 1), whatever the input (A.2). Shapes as for `Zero`.
-
-    The draws depend on the number of the batch and on the place in the network only. So two passes over a batch differ
-    by what is masked and by nothing else.
-    """
-
-    def __init__(self, stride: int):
-        super().__init__()
-        self.stride, self.place, self.batch = stride, 0, 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        pixels = x[:, :, :: self.stride, :: self.stride]
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # an exported network has no generator of its own
-            return torch.randn_like(pixels)
-        generator = torch.Generator(x.device).manual_seed((self.batch << 10) + self.place)
-        return to_channels_last(torch.randn(pixels.shape, generator=generator, device=x.device, dtype=x.dtype))
-
-
-def number_noises(network: nn.Module) -> tuple[Noise, ...]:
-    """Returns the noise operations of a network and gives each its place."""
-    noises = tuple(module for module in network.modules() if isinstance(module, Noise))
-    for place, noise in enumerate(noises):
-        noise.place = place
-    return noises
-
-
-class Halves(nn.Module):
-    """ReLU, then every second pixel, once straight and once shifted by one: twice (N, C, ceil(H / 2), ceil(W / 2))."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = x.shape[2:]
-        x = x.permute(0, 2, 3, 1)  # slices of this view have gradients with the channels last, which is faster
-        straight, shifted = (F.relu(x[:, start::2, start::2]).permute(0, 3, 1, 2) for start in (0, 1))
-        if height % 2 or width % 2:
-            shifted = F.pad(shifted, (0, width % 2, 0, height % 2))
-        return straight, shifted
-
-
-class ConvolveHalves(nn.Module):
-    """A 1x1 convolution of each half, side by side: (N, C_out, H, W)."""
-
-    def __init__(self, c_in: int, c_out: int):
-        super().__init__()
-        self.straight = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
-        self.shifted = nn.Conv2d(c_in, c_out - c_out // 2, 1, bias=False)
-
-    def forward(self, halves: tuple[Tensor, Tensor]) -> Tensor:
-        return torch.cat([self.straight(halves[0]), self.shifted(halves[1])], dim=1)
-
-
-def factorized_reduce(c_in: int, c_out: int, norm: Norm) -> nn.Sequential:
-    """Halves the map: (N, C_in, H, W) -> (N, C_out, ceil(H / 2), ceil(W / 2))."""
-    return nn.Sequential(Halves(), ConvolveHalves(c_in, c_out), norm(c_out))
-
-
-def relu_conv_norm(c_in: int, c_out: int, norm: Norm, kernel: int = 1, stride: int = 1) -> nn.Sequential:
-    """ReLU, convolution, norm: (N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
-    conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(nn.ReLU(), conv, norm(c_out))
-
-
-def _separable(channels: int, kernel: int, stride: int, dilation: int, norm: Norm) -> list[nn.Module]:
-    padding = dilation * (kernel // 2)
-    return [
-        nn.ReLU(),
-        nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
-        nn.Conv2d(channels, channels, 1, bias=False),
-        norm(channels),
-    ]
-
-
-def _sep_conv(kernel: int, channels: int, stride: int, norm: Norm) -> nn.Module:
-    first, second = (_separable(channels, kernel, each, 1, norm) for each in (stride, 1))
-    second[0] = nn.ReLU(inplace=True)
-    return nn.Sequential(*first, *second)
-
-
-def _dil_conv(kernel: int, channels: int, stride: int, norm: Norm) -> nn.Module:
-    return nn.Sequential(*_separable(channels, kernel, stride, 2, norm))
-
-
-def _conv_7x1_1x7(channels: int, stride: int, norm: Norm) -> nn.Module:
-    first = nn.Conv2d(channels, channels, (1, 7), (1, stride), (0, 3), bias=False)
-    second = nn.Conv2d(channels, channels, (7, 1), (stride, 1), (3, 0), bias=False)
-    return nn.Sequential(nn.ReLU(), first, second, norm(channels))
-
-
-_BUILDERS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
-    "none": lambda c, stride, norm: Zero(stride),
-    "skip_connect": lambda c, stride, norm: nn.Identity() if stride == 1 else factorized_reduce(c, c, norm),
-    "noise": lambda c, stride, norm: Noise(stride),
-    "max_pool_3x3": lambda c, stride, norm: nn.MaxPool2d(3, stride, 1),
-    "avg_pool_3x3": lambda c, stride, norm: nn.AvgPool2d(3, stride, 1, count_include_pad=False),
-    "sep_conv_3x3": partial(_sep_conv, 3),
-    "sep_conv_5x5": partial(_sep_conv, 5),
-    "sep_conv_7x7": partial(_sep_conv, 7),
-    "dil_conv_3x3": partial(_dil_conv, 3),
-    "dil_conv_5x5": partial(_dil_conv, 5),
-    "conv_7x1_1x7": _conv_7x1_1x7,
-    "nor_conv_1x1": lambda c, stride, norm: relu_conv_norm(c, c, norm, 1, stride),
-    "nor_conv_3x3": lambda c, stride, norm: relu_conv_norm(c, c, norm, 3, stride),
-}
-assert set(_BUILDERS) == set(OPERATIONS)
-
-
-def build_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
-    """Builds an operation (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride)); `norm` follows its convolutions.
-
-    Raises KeyError for a name that is not in `genotypes.OPERATIONS`.
-    """
-    return _BUILDERS[name](channels, stride, norm)
 
 
 # ==== Sec. 2: the supernet ===========================================================================================
@@ -525,70 +395,6 @@ def evaluate(model: Any, data: Data, batch_size: int, masks: Masks = (None,), pa
 # ==== Sec. 2: the search, bilevel optimisation; Sec. 6.3: fixed α ====================================================
 
 
-class SettingError(ValueError):
-    """A setting has a value that it must not have."""
-
-
-class Settings:
-    """Base of the settings below, which are frozen data classes. A field's annotation says what it may hold: one of
-    the choices of a Literal, or a number between the two bounds of an Annotated."""
-
-    def __post_init__(self):
-        """Raises SettingError, naming the setting, unless every value is allowed."""
-        for name, hint in get_type_hints(type(self), include_extras=True).items():
-            value = getattr(self, name)
-            if get_origin(hint) is Literal:
-                good = any(type(value) is type(choice) and value == choice for choice in get_args(hint))
-                wanted = " or ".join(map(str, get_args(hint)))
-            elif get_origin(hint) is Annotated:
-                kinds, least, most = get_args(hint)
-                kinds = get_args(kinds) or (kinds,)
-                good = type(value) in (int, *kinds) and (value is None or least <= value <= most)
-                wanted = f"a {'whole number' if int in kinds else 'number'} from {least} to {most}"
-            else:
-                good, wanted = isinstance(value, hint), f"of type {hint}"
-            if not good:
-                raise SettingError(f"{name} is {str(value)[:80]!r}, and must be {wanted}")
-
-    @classmethod
-    def of(cls, values: dict[str, Any]):
-        """Returns settings from those of the values that are theirs; others have their defaults."""
-        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
-
-
-Number = Annotated[int, 1, 10**6]
-Factor = Annotated[float, 0.0, 1e6]
-
-
-@dataclass(frozen=True)
-class SearchSettings(Settings):
-    """How a supernet is trained. The defaults are the paper's on the DARTS space and S1-S4 (those of DARTS)."""
-
-    layers: Annotated[int, 1, 1000] = 8  # cells; on NAS-Bench-201 cells of each stage
-    channels: Annotated[int, 1, 4096] = 16
-    epochs: Number = 50
-    batch_size: Annotated[int, 2, 10**6] = 64
-    eval_batch_size: Annotated[int, 2, 10**6] = 512  # large: a supernet is evaluated with the statistics of the batch
-    lr: Factor = 0.025  # of w, cosine to lr_min, one step per epoch
-    lr_min: Factor = 0.001
-    momentum: Factor = 0.9
-    weight_decay: Factor = 3e-4
-    clip: Annotated[float, 0.0, math.inf] = 5.0
-    alpha: Literal["bilevel", "fixed"] = "bilevel"  # fixed: α = 0 throughout (Sec. 6.3)
-    order: Literal[1, 2] = 1  # of the gradient in α; 2 unrolls one step of w. The paper names neither.
-    alpha_lr: Factor = 3e-4
-    alpha_weight_decay: Factor = 1e-3
-    noise: Literal["none", "gaussian", "uniform"] = "none"  # SDARTS-RS (A.1.2); uniform is what the releases do
-    sgas: Literal["none", "magnitude", "perturbation"] = "none"  # how SGAS (A.1.3) chooses operations
-    sgas_metric: Literal["accuracy", "loss"] = "accuracy"  # what SGAS by perturbation compares
-    sgas_batch_growth: Annotated[int, 0, 10**6] = 8  # images by which the batches of SGAS grow with each round
-    amp: bool = False  # bfloat16 by autocast and TF32 in training; `evaluate` and the unrolled step stay float32
-
-    def build_supernet(self, space: Space, classes: int, image_channels: int, low_memory: bool = False) -> Supernet:
-        fixed = self.alpha == "fixed"
-        return Supernet(space, self.layers, self.channels, classes, image_channels, fixed, low_memory)
-
-
 TUNING_RATE = 0.1  # learning rate of w in tuning, as a share of the search's: as in the authors' release
 
 
@@ -757,6 +563,82 @@ def search(bilevel: Bilevel, train: Data, valid: Data) -> Iterator[Record]:
         }
 
 
+# ==== Sec. 3.1: is α the strength of an operation? ===================================================================
+
+
+class Score(NamedTuple):
+    """rank: the larger, the stronger; compared entry by entry. measured: the figures behind it, by name."""
+
+    rank: tuple[float, ...]
+    measured: dict[str, float]
+
+
+class Judge:
+    """Holds a supernet and the images that judge it. A criterion may `measure` it, `tune` it, or do so on a `copy`."""
+
+    def __init__(self, bilevel: Bilevel, settings: SelectionSettings, train: Data, valid: Data):
+        """bilevel: the supernet with its optimisers; train, valid: the halves of its search."""
+        self.bilevel, self.supernet, self.settings = bilevel, bilevel.supernet, settings
+        self.train, self.valid = train, valid
+
+    def measure(self, masks: Masks = (None,)) -> list[Measurement]:
+        """Measures the supernet on the validation images under each of the masks."""
+        passes = self.settings.noise_passes if self.supernet.noises else 1
+        return evaluate(self.supernet, self.valid, self.bilevel.settings.eval_batch_size, masks, passes)
+
+    def tune(self) -> Measurement:
+        """Tunes the supernet for `tune_epochs` (Sec. 4.2), and measures it."""
+        for _ in range(self.settings.tune_epochs):
+            self.bilevel.train_epoch(self.train, self.valid)
+        return self.measure()[0]
+
+    def copy(self) -> Judge:
+        """Returns a judge of a copy of the supernet, with copies of its optimisers."""
+        return Judge(copy.deepcopy(self.bilevel), self.settings, self.train, self.valid)
+
+    def score(self, measured: Measurement, sign: int) -> Score:
+        """Ranks by accuracy or by loss, and by the other where these are equal, as accuracies on few images often are.
+        sign: 1 if a good measurement makes a strong candidate, -1 if a bad one does."""
+        rank = sign * measured.accuracy, -sign * measured.loss
+        measures = {"accuracy": measured.accuracy, "loss": measured.loss}
+        return Score(rank if self.settings.metric == "accuracy" else rank[::-1], measures)
+
+
+# A criterion scores candidates: the operations of an edge, or the edges into a node.
+
+
+def magnitude(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
+    """Scores by α, as DARTS selects: o* = argmax_o softmax(α)_o. An edge counts by its largest weight among the
+    operations that may be its answer, also when it is decided (DARTS+PT-Mag, Sec. 6.2)."""
+    weights = {cell_type: rows.tolist() for cell_type, rows in judge.supernet.weights().items()}
+    scores = []
+    for cell_type, edge, operation in candidates:
+        eligible = judge.supernet.space.candidates(cell_type, edge) if operation is None else [operation]
+        weight = max(weights[cell_type][edge][index] for index in eligible)
+        scores.append(Score((weight,), {"weight": weight}))
+    return scores
+
+
+def discretization(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
+    """Scores by discretisation accuracy at convergence, the paper's definition of strength (Sec. 3.1): on a copy of the
+    supernet discretise the edge to the operation, tune, measure the accuracy; the higher, the stronger.
+
+    "Until it converges again" is a fixed number of epochs here, `tune_epochs`; w and the α of undecided edges train.
+    All copies see the same batches and draws. An edge as a whole is pruned on the copy instead, and is strong if the
+    accuracy is low. `analyze.py fig1` draws these scores beside α.
+    """
+    scores, device = [], judge.bilevel.w[0].device
+    for cell_type, edge, operation in candidates:
+        trial = judge.copy()
+        if operation is None:
+            trial.supernet.prune(cell_type, edge)
+        else:
+            trial.supernet.decide(cell_type, edge, operation)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            scores.append(judge.score(trial.tune(), sign=-1 if operation is None else 1))
+    return scores
+
+
 # ==== Sec. 3.2: why α prefers skip connections =======================================================================
 
 
@@ -859,91 +741,7 @@ def group(outputs: Tensor, weights: Tensor) -> Tensor:
     return torch.tensordot(weights / weights.sum(), outputs, dims=1)
 
 
-# ==== Sec. 3.1 and 4.1: how strong is an operation? ==================================================================
-
-
-@dataclass(frozen=True)
-class SelectionSettings(Settings):
-    """How an architecture is selected. The defaults are the paper's."""
-
-    criterion: Literal["perturbation", "magnitude", "discretization", "random"] = "perturbation"
-    metric: Literal["accuracy", "loss"] = "accuracy"  # what perturbation and discretisation compare
-    tune_epochs: Annotated[int, 0, 10**6] = 5  # after each round
-    noise_passes: Annotated[int, 1, 1000] = 1  # over the validation images in each measurement, if there is `noise`
-    seed: Annotated[int, 0, 2**31 - 1] = 0  # of the order of edges and nodes
-
-
-class Score(NamedTuple):
-    """rank: the larger, the stronger; compared entry by entry. measured: the figures behind it, by name."""
-
-    rank: tuple[float, ...]
-    measured: dict[str, float]
-
-
-class Judge:
-    """Holds a supernet and the images that judge it. A criterion may `measure` it, `tune` it, or do so on a `copy`."""
-
-    def __init__(self, bilevel: Bilevel, settings: SelectionSettings, train: Data, valid: Data):
-        """bilevel: the supernet with its optimisers; train, valid: the halves of its search."""
-        self.bilevel, self.supernet, self.settings = bilevel, bilevel.supernet, settings
-        self.train, self.valid = train, valid
-
-    def measure(self, masks: Masks = (None,)) -> list[Measurement]:
-        """Measures the supernet on the validation images under each of the masks."""
-        passes = self.settings.noise_passes if self.supernet.noises else 1
-        return evaluate(self.supernet, self.valid, self.bilevel.settings.eval_batch_size, masks, passes)
-
-    def tune(self) -> Measurement:
-        """Tunes the supernet for `tune_epochs` (Sec. 4.2), and measures it."""
-        for _ in range(self.settings.tune_epochs):
-            self.bilevel.train_epoch(self.train, self.valid)
-        return self.measure()[0]
-
-    def copy(self) -> Judge:
-        """Returns a judge of a copy of the supernet, with copies of its optimisers."""
-        return Judge(copy.deepcopy(self.bilevel), self.settings, self.train, self.valid)
-
-    def score(self, measured: Measurement, sign: int) -> Score:
-        """Ranks by accuracy or by loss, and by the other where these are equal, as accuracies on few images often are.
-        sign: 1 if a good measurement makes a strong candidate, -1 if a bad one does."""
-        rank = sign * measured.accuracy, -sign * measured.loss
-        measures = {"accuracy": measured.accuracy, "loss": measured.loss}
-        return Score(rank if self.settings.metric == "accuracy" else rank[::-1], measures)
-
-
-# A criterion scores candidates: the operations of an edge, or the edges into a node.
-
-
-def magnitude(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
-    """Scores by α, as DARTS selects: o* = argmax_o softmax(α)_o. An edge counts by its largest weight among the
-    operations that may be its answer, also when it is decided (DARTS+PT-Mag, Sec. 6.2)."""
-    weights = {cell_type: rows.tolist() for cell_type, rows in judge.supernet.weights().items()}
-    scores = []
-    for cell_type, edge, operation in candidates:
-        eligible = judge.supernet.space.candidates(cell_type, edge) if operation is None else [operation]
-        weight = max(weights[cell_type][edge][index] for index in eligible)
-        scores.append(Score((weight,), {"weight": weight}))
-    return scores
-
-
-def discretization(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
-    """Scores by discretisation accuracy at convergence, the paper's definition of strength (Sec. 3.1): on a copy of the
-    supernet discretise the edge to the operation, tune, measure the accuracy; the higher, the stronger.
-
-    "Until it converges again" is a fixed number of epochs here, `tune_epochs`; w and the α of undecided edges train.
-    All copies see the same batches and draws. An edge as a whole is pruned on the copy instead, and is strong if the
-    accuracy is low. `analyze.py fig1` draws these scores beside α.
-    """
-    scores, device = [], judge.bilevel.w[0].device
-    for cell_type, edge, operation in candidates:
-        trial = judge.copy()
-        if operation is None:
-            trial.supernet.prune(cell_type, edge)
-        else:
-            trial.supernet.decide(cell_type, edge, operation)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            scores.append(judge.score(trial.tune(), sign=-1 if operation is None else 1))
-    return scores
+# ==== Sec. 4.1: perturbation, Algorithm 1 ============================================================================
 
 
 def perturbation(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
@@ -968,9 +766,6 @@ CRITERIA: dict[str, Callable[[Judge, Sequence[Candidate]], list[Score]]] = {
 }
 
 
-# ==== Sec. 4.2 and A.3: selection ====================================================================================
-
-
 def decide_edge(judge: Judge, cell_type: str, edge: int) -> Record:
     """Algorithm 1, the loop body: discretises an edge to the strongest of its operations; of equals, the first.
 
@@ -988,20 +783,7 @@ def decide_edge(judge: Judge, cell_type: str, edge: int) -> Record:
     return {"cell": cell_type, "edge": list(space.edges[edge]), "operation": names[best], "scores": measured}
 
 
-def decide_node(judge: Judge, cell_type: str, node: int) -> Record:
-    """Algorithm 2, topology: keeps the two inputs of a node whose removal hurts most, prunes the others.
-
-    forall input edges e of node n: evaluate ACC\\e;  keep the edges with the lowest and second lowest ACC\\e
-    """
-    edges, space = judge.supernet.inputs(cell_type, node), judge.supernet.space
-    scores = CRITERIA[judge.settings.criterion](judge, [Candidate(cell_type, edge, None) for edge in edges])
-    ranked = sorted(range(len(edges)), key=lambda index: scores[index].rank, reverse=True)
-    for index in ranked[2:]:
-        judge.supernet.prune(cell_type, edges[index])
-    sources = [space.edges[edge][0] for edge in edges]
-    measured = {str(source): score.measured for source, score in zip(sources, scores, strict=True)}
-    inputs = sorted(sources[index] for index in ranked[:2])
-    return {"cell": cell_type, "node": node, "inputs": inputs, "scores": measured}
+# ==== Sec. 4.2, A.3: the whole selection, Algorithm 2 ================================================================
 
 
 Round = tuple[Callable[[Judge, str, int], Record], list[tuple[str, int]]]  # decide_edge or decide_node, and of what
@@ -1031,6 +813,22 @@ def select(judge: Judge, rounds: Sequence[Round], done: int = 0) -> Iterator[Rec
             **discretised.record("discretised"),
             **tuned.record("valid"),
         }
+
+
+def decide_node(judge: Judge, cell_type: str, node: int) -> Record:
+    """Algorithm 2, topology: keeps the two inputs of a node whose removal hurts most, prunes the others.
+
+    forall input edges e of node n: evaluate ACC\\e;  keep the edges with the lowest and second lowest ACC\\e
+    """
+    edges, space = judge.supernet.inputs(cell_type, node), judge.supernet.space
+    scores = CRITERIA[judge.settings.criterion](judge, [Candidate(cell_type, edge, None) for edge in edges])
+    ranked = sorted(range(len(edges)), key=lambda index: scores[index].rank, reverse=True)
+    for index in ranked[2:]:
+        judge.supernet.prune(cell_type, edges[index])
+    sources = [space.edges[edge][0] for edge in edges]
+    measured = {str(source): score.measured for source, score in zip(sources, scores, strict=True)}
+    inputs = sorted(sources[index] for index in ranked[:2])
+    return {"cell": cell_type, "node": node, "inputs": inputs, "scores": measured}
 
 
 def plan_rounds(supernet: Supernet, seed: int) -> list[Round]:
@@ -1163,7 +961,157 @@ def score_edges(supernet: Supernet, cell_type: str) -> list[Score]:
     ]
 
 
-# ==== Skeletons: where the cells stand ==============================================================================
+# ==== Sec. 5: the discrete network ===================================================================================
+
+
+class Cell(nn.Module):
+    """A cell of the discrete network. A node sums the operations that feed it."""
+
+    def __init__(self, cells: dict[str, DiscreteCell], cell_type: str, channels: int, preprocess: list[nn.Module]):
+        super().__init__()
+        cell = cells[cell_type]
+        self.concat, self.c_out = cell.concat, len(cell.concat) * channels
+        self.edges = [(source, node) for _, source, node in cell.operations]
+        self.preprocess = nn.ModuleList(preprocess)
+        self.operations = nn.ModuleList(
+            build_operation(name, channels, get_stride(cell_type, source), nn.BatchNorm2d)
+            for name, source, _ in cell.operations
+        )
+
+    def forward(self, inputs: Sequence[Tensor], drop_probability: float) -> Tensor:
+        """inputs: outputs of the earlier cells. Identities are never dropped."""
+        states = dict(enumerate(module(x) for module, x in zip(self.preprocess, inputs, strict=True)))
+        for operation, (source, node) in zip(self.operations, self.edges, strict=True):
+            term = operation(states[source])
+            if not isinstance(operation, nn.Identity):
+                term = drop_path(term, drop_probability)
+            states[node] = states[node] + term if node in states else term
+        return torch.cat([states[node] for node in self.concat], dim=1)
+
+
+def drop_path(x: Tensor, probability: float) -> Tensor:
+    """Drops the whole map of an image with this probability and scales up those that remain. x: (N, C, H, W)."""
+    if not probability:
+        return x
+    keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= probability
+    return x * keep / (1 - probability)
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier on the output of the second reduction cell, for training only.
+
+    DARTS pools windows of 5 with stride 3 on 8x8 maps (CIFAR) and with stride 2 on 7x7 maps (ImageNet), in both cases
+    to 2x2. Maps of 6 to 10 pixels are pooled alike; all others adaptively to 2x2.
+    """
+
+    def __init__(self, channels: int, classes: int, norm_last: bool):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            nn.BatchNorm2d(768) if norm_last else nn.Identity(),
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(768, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) -> logits (N, classes)."""
+        x = F.relu(x)
+        if all(6 <= side <= 10 for side in x.shape[2:]):
+            x = F.avg_pool2d(x, 5, stride=[side - 5 for side in x.shape[2:]], count_include_pad=False)
+        else:
+            x = F.adaptive_avg_pool2d(x, 2)
+        return self.classifier(self.features(x).flatten(1))
+
+
+class Network(nn.Module):
+    """The discrete network of an architecture. A genotype's network has a CIFAR or an ImageNet form.
+
+    `forward` returns logits (N, classes); in training a pair, these and the auxiliary logits, which are None without
+    `auxiliary` and on NAS-Bench-201.
+    """
+
+    def __init__(
+        self, architecture: Genotype | Arch, layers: int, channels: int, classes: int, image_channels: int = 3,
+        form: str = "cifar", auxiliary: bool = False,
+    ):  # fmt: skip
+        super().__init__()
+        build, norm = partial(Cell, architecture.cells), nn.BatchNorm2d
+        size = layers, channels, classes, image_channels
+        if isinstance(architecture, Arch):
+            self.skeleton = Nb201Skeleton(build, norm, norm, *size)
+        else:
+            self.skeleton = DartsSkeleton(build, norm, norm, *size, form, auxiliary)
+        self.noises = number_noises(self)
+
+    def forward(self, x: Tensor, batch: int = 0, drop_probability: float = 0.0) -> Any:
+        """x: (N, image channels, H, W); batch: the number of the batch, for `noise`."""
+        for noise in self.noises:
+            noise.batch = batch
+        logits, auxiliary = self.skeleton(x, drop_probability)
+        return (logits, auxiliary) if self.training else logits
+
+
+class Training:
+    """Trains a discrete network by SGD."""
+
+    def __init__(self, network: Network, settings: RetrainSettings):
+        self.network, self.settings = network, settings
+        momentum = {"momentum": settings.momentum, "nesterov": settings.nesterov}
+        decay = settings.weight_decay
+        self.optimizer = torch.optim.SGD(network.parameters(), settings.lr, **momentum, weight_decay=decay, fused=True)
+
+    def train_epoch(self, train: Data, epoch: int, drop_probability: float) -> Measurement:
+        """Trains for one pass over the training images. Returns the measurement on the training batches."""
+        how, meter, network = self.settings, Meter(), self.network.train()
+        statistics = [buffer for buffer in network.buffers() if buffer.is_floating_point()]  # running ones, of norms
+        first = epoch * train.count(how.batch_size)
+        for number, (images, labels) in enumerate(train.batches(how.batch_size, epoch), first):
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=how.amp):
+                logits, auxiliary = network(images, number, drop_probability)
+                loss = F.cross_entropy(logits, labels, label_smoothing=how.label_smoothing)
+                if auxiliary is not None:
+                    loss += how.auxiliary * F.cross_entropy(auxiliary, labels, label_smoothing=how.label_smoothing)
+            self.optimizer.zero_grad()
+            loss.backward()
+            average([*(parameter.grad for parameter in network.parameters()), *statistics])
+            nn.utils.clip_grad_norm_(network.parameters(), how.clip)
+            self.optimizer.step()
+            meter.add(logits, labels)
+        return meter.read()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises an error of some kind if the state does not fit."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def retrain(training: Training, train: Data, test: Data, done: int = 0) -> Iterator[Record]:
+    """Trains a discrete network for the epochs that are left after `done`. Yields the record of each: learning rate,
+    accuracies and test error in percent, losses; in ImageNet form also the top-5 error; after the last epoch also
+    accuracy and number of test images of each class."""
+    how = training.settings
+    for epoch in range(done, how.epochs):
+        lr = how.lr * 0.97**epoch if how.decay == "exponential" else anneal(how.lr, 0.0, epoch, how.epochs)
+        training.optimizer.param_groups[0]["lr"] = lr
+        trained = training.train_epoch(train, epoch, how.drop_path * epoch / how.epochs)
+        (tested,) = evaluate(training.network.eval(), test, how.eval_batch_size)
+        record = {"epoch": epoch + 1, "lr": lr, **trained.record("train"), **tested.record("test")}
+        record["test_error"] = 100 - tested.accuracy
+        if how.form == "imagenet":
+            record["test_error_top5"] = 100 - tested.top5
+        if epoch + 1 == how.epochs:
+            record["class_accuracy"] = [100 * right / images if images else None for right, images in tested.by_class]
+            record["class_images"] = [images for _, images in tested.by_class]
+        yield record
+
+
+# ==== Skeletons: where the cells stand ===============================================================================
 
 # The cells stand in a skeleton, the same for the supernet and for the discrete network. The two differ in their norms,
 # in the cells that `build(cell type, channels, preprocessing modules)` makes, and in `context`, what each cell is given
@@ -1271,97 +1219,214 @@ class ResidualBlock(nn.Module):
         return self.shortcut(x) + self.convolutions(x)
 
 
-# ==== Sec. 5: the discrete network ===================================================================================
+# ==== Operations (Liu et al., 2019; Dong & Yang, 2020; A.1.1, A.2) ===================================================
+
+# In a supernet α must be an operation's only scale, so its norms have no affine parameters. They always use the
+# statistics of the batch: running ones would describe a network in which nothing is masked.
+supernet_norm: Norm = partial(nn.BatchNorm2d, affine=False, track_running_stats=False)
 
 
-class Cell(nn.Module):
-    """A cell of the discrete network. A node sums the operations that feed it."""
+class Zero(nn.Module):
+    """`none`: zeros, (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride))."""
 
-    def __init__(self, cells: dict[str, DiscreteCell], cell_type: str, channels: int, preprocess: list[nn.Module]):
+    def __init__(self, stride: int):
         super().__init__()
-        cell = cells[cell_type]
-        self.concat, self.c_out = cell.concat, len(cell.concat) * channels
-        self.edges = [(source, node) for _, source, node in cell.operations]
-        self.preprocess = nn.ModuleList(preprocess)
-        self.operations = nn.ModuleList(
-            build_operation(name, channels, get_stride(cell_type, source), nn.BatchNorm2d)
-            for name, source, _ in cell.operations
-        )
-
-    def forward(self, inputs: Sequence[Tensor], drop_probability: float) -> Tensor:
-        """inputs: outputs of the earlier cells. Identities are never dropped."""
-        states = dict(enumerate(module(x) for module, x in zip(self.preprocess, inputs, strict=True)))
-        for operation, (source, node) in zip(self.operations, self.edges, strict=True):
-            term = operation(states[source])
-            if not isinstance(operation, nn.Identity):
-                term = drop_path(term, drop_probability)
-            states[node] = states[node] + term if node in states else term
-        return torch.cat([states[node] for node in self.concat], dim=1)
-
-
-def drop_path(x: Tensor, probability: float) -> Tensor:
-    """Drops the whole map of an image with this probability and scales up those that remain. x: (N, C, H, W)."""
-    if not probability:
-        return x
-    keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= probability
-    return x * keep / (1 - probability)
-
-
-class AuxiliaryHead(nn.Module):
-    """A second classifier on the output of the second reduction cell, for training only.
-
-    DARTS pools windows of 5 with stride 3 on 8x8 maps (CIFAR) and with stride 2 on 7x7 maps (ImageNet), in both cases
-    to 2x2. Maps of 6 to 10 pixels are pooled alike; all others adaptively to 2x2.
-    """
-
-    def __init__(self, channels: int, classes: int, norm_last: bool):
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(channels, 128, 1, bias=False),
-            nn.BatchNorm2d(128),
-            nn.ReLU(),
-            nn.Conv2d(128, 768, 2, bias=False),
-            nn.BatchNorm2d(768) if norm_last else nn.Identity(),
-            nn.ReLU(),
-        )
-        self.classifier = nn.Linear(768, classes)
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W) -> logits (N, classes)."""
-        x = F.relu(x)
-        if all(6 <= side <= 10 for side in x.shape[2:]):
-            x = F.avg_pool2d(x, 5, stride=[side - 5 for side in x.shape[2:]], count_include_pad=False)
-        else:
-            x = F.adaptive_avg_pool2d(x, 2)
-        return self.classifier(self.features(x).flatten(1))
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
-class Network(nn.Module):
-    """The discrete network of an architecture. A genotype's network has a CIFAR or an ImageNet form.
+class Noise(nn.Module):
+    """`noise` of S4: draws from N(0, 1), whatever the input (A.2). Shapes as for `Zero`.
 
-    `forward` returns logits (N, classes); in training a pair, these and the auxiliary logits, which are None without
-    `auxiliary` and on NAS-Bench-201.
+    The draws depend on the number of the batch and on the place in the network only. So two passes over a batch differ
+    by what is masked and by nothing else.
     """
 
-    def __init__(
-        self, architecture: Genotype | Arch, layers: int, channels: int, classes: int, image_channels: int = 3,
-        form: str = "cifar", auxiliary: bool = False,
-    ):  # fmt: skip
+    def __init__(self, stride: int):
         super().__init__()
-        build, norm = partial(Cell, architecture.cells), nn.BatchNorm2d
-        size = layers, channels, classes, image_channels
-        if isinstance(architecture, Arch):
-            self.skeleton = Nb201Skeleton(build, norm, norm, *size)
-        else:
-            self.skeleton = DartsSkeleton(build, norm, norm, *size, form, auxiliary)
-        self.noises = number_noises(self)
+        self.stride, self.place, self.batch = stride, 0, 0
 
-    def forward(self, x: Tensor, batch: int = 0, drop_probability: float = 0.0) -> Any:
-        """x: (N, image channels, H, W); batch: the number of the batch, for `noise`."""
-        for noise in self.noises:
-            noise.batch = batch
-        logits, auxiliary = self.skeleton(x, drop_probability)
-        return (logits, auxiliary) if self.training else logits
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x[:, :, :: self.stride, :: self.stride]
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # an exported network has no generator of its own
+            return torch.randn_like(pixels)
+        generator = torch.Generator(x.device).manual_seed((self.batch << 10) + self.place)
+        return to_channels_last(torch.randn(pixels.shape, generator=generator, device=x.device, dtype=x.dtype))
+
+
+def number_noises(network: nn.Module) -> tuple[Noise, ...]:
+    """Returns the noise operations of a network and gives each its place."""
+    noises = tuple(module for module in network.modules() if isinstance(module, Noise))
+    for place, noise in enumerate(noises):
+        noise.place = place
+    return noises
+
+
+class Halves(nn.Module):
+    """ReLU, then every second pixel, once straight and once shifted by one: twice (N, C, ceil(H / 2), ceil(W / 2))."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = x.shape[2:]
+        x = x.permute(0, 2, 3, 1)  # slices of this view have gradients with the channels last, which is faster
+        straight, shifted = (F.relu(x[:, start::2, start::2]).permute(0, 3, 1, 2) for start in (0, 1))
+        if height % 2 or width % 2:
+            shifted = F.pad(shifted, (0, width % 2, 0, height % 2))
+        return straight, shifted
+
+
+class ConvolveHalves(nn.Module):
+    """A 1x1 convolution of each half, side by side: (N, C_out, H, W)."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__()
+        self.straight = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
+        self.shifted = nn.Conv2d(c_in, c_out - c_out // 2, 1, bias=False)
+
+    def forward(self, halves: tuple[Tensor, Tensor]) -> Tensor:
+        return torch.cat([self.straight(halves[0]), self.shifted(halves[1])], dim=1)
+
+
+def factorized_reduce(c_in: int, c_out: int, norm: Norm) -> nn.Sequential:
+    """Halves the map: (N, C_in, H, W) -> (N, C_out, ceil(H / 2), ceil(W / 2))."""
+    return nn.Sequential(Halves(), ConvolveHalves(c_in, c_out), norm(c_out))
+
+
+def relu_conv_norm(c_in: int, c_out: int, norm: Norm, kernel: int = 1, stride: int = 1) -> nn.Sequential:
+    """ReLU, convolution, norm: (N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
+    conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(nn.ReLU(), conv, norm(c_out))
+
+
+def _separable(channels: int, kernel: int, stride: int, dilation: int, norm: Norm) -> list[nn.Module]:
+    padding = dilation * (kernel // 2)
+    return [
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        norm(channels),
+    ]
+
+
+def _sep_conv(kernel: int, channels: int, stride: int, norm: Norm) -> nn.Module:
+    first, second = (_separable(channels, kernel, each, 1, norm) for each in (stride, 1))
+    second[0] = nn.ReLU(inplace=True)
+    return nn.Sequential(*first, *second)
+
+
+def _dil_conv(kernel: int, channels: int, stride: int, norm: Norm) -> nn.Module:
+    return nn.Sequential(*_separable(channels, kernel, stride, 2, norm))
+
+
+def _conv_7x1_1x7(channels: int, stride: int, norm: Norm) -> nn.Module:
+    first = nn.Conv2d(channels, channels, (1, 7), (1, stride), (0, 3), bias=False)
+    second = nn.Conv2d(channels, channels, (7, 1), (stride, 1), (3, 0), bias=False)
+    return nn.Sequential(nn.ReLU(), first, second, norm(channels))
+
+
+_BUILDERS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
+    "none": lambda c, stride, norm: Zero(stride),
+    "skip_connect": lambda c, stride, norm: nn.Identity() if stride == 1 else factorized_reduce(c, c, norm),
+    "noise": lambda c, stride, norm: Noise(stride),
+    "max_pool_3x3": lambda c, stride, norm: nn.MaxPool2d(3, stride, 1),
+    "avg_pool_3x3": lambda c, stride, norm: nn.AvgPool2d(3, stride, 1, count_include_pad=False),
+    "sep_conv_3x3": partial(_sep_conv, 3),
+    "sep_conv_5x5": partial(_sep_conv, 5),
+    "sep_conv_7x7": partial(_sep_conv, 7),
+    "dil_conv_3x3": partial(_dil_conv, 3),
+    "dil_conv_5x5": partial(_dil_conv, 5),
+    "conv_7x1_1x7": _conv_7x1_1x7,
+    "nor_conv_1x1": lambda c, stride, norm: relu_conv_norm(c, c, norm, 1, stride),
+    "nor_conv_3x3": lambda c, stride, norm: relu_conv_norm(c, c, norm, 3, stride),
+}
+assert set(_BUILDERS) == set(OPERATIONS)
+
+
+def build_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
+    """Builds an operation (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride)); `norm` follows its convolutions.
+
+    Raises KeyError for a name that is not in `genotypes.OPERATIONS`.
+    """
+    return _BUILDERS[name](channels, stride, norm)
+
+
+# ==== Settings =======================================================================================================
+
+
+class SettingError(ValueError):
+    """A setting has a value that it must not have."""
+
+
+class Settings:
+    """Base of the settings below, which are frozen data classes. A field's annotation says what it may hold: one of
+    the choices of a Literal, or a number between the two bounds of an Annotated."""
+
+    def __post_init__(self):
+        """Raises SettingError, naming the setting, unless every value is allowed."""
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            value = getattr(self, name)
+            if get_origin(hint) is Literal:
+                good = any(type(value) is type(choice) and value == choice for choice in get_args(hint))
+                wanted = " or ".join(map(str, get_args(hint)))
+            elif get_origin(hint) is Annotated:
+                kinds, least, most = get_args(hint)
+                kinds = get_args(kinds) or (kinds,)
+                good = type(value) in (int, *kinds) and (value is None or least <= value <= most)
+                wanted = f"a {'whole number' if int in kinds else 'number'} from {least} to {most}"
+            else:
+                good, wanted = isinstance(value, hint), f"of type {hint}"
+            if not good:
+                raise SettingError(f"{name} is {str(value)[:80]!r}, and must be {wanted}")
+
+    @classmethod
+    def of(cls, values: dict[str, Any]):
+        """Returns settings from those of the values that are theirs; others have their defaults."""
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
+
+
+Number = Annotated[int, 1, 10**6]
+Factor = Annotated[float, 0.0, 1e6]
+
+
+@dataclass(frozen=True)
+class SearchSettings(Settings):
+    """How a supernet is trained. The defaults are the paper's on the DARTS space and S1-S4 (those of DARTS)."""
+
+    layers: Annotated[int, 1, 1000] = 8  # cells; on NAS-Bench-201 cells of each stage
+    channels: Annotated[int, 1, 4096] = 16
+    epochs: Number = 50
+    batch_size: Annotated[int, 2, 10**6] = 64
+    eval_batch_size: Annotated[int, 2, 10**6] = 512  # large: a supernet is evaluated with the statistics of the batch
+    lr: Factor = 0.025  # of w, cosine to lr_min, one step per epoch
+    lr_min: Factor = 0.001
+    momentum: Factor = 0.9
+    weight_decay: Factor = 3e-4
+    clip: Annotated[float, 0.0, math.inf] = 5.0
+    alpha: Literal["bilevel", "fixed"] = "bilevel"  # fixed: α = 0 throughout (Sec. 6.3)
+    order: Literal[1, 2] = 1  # of the gradient in α; 2 unrolls one step of w. The paper names neither.
+    alpha_lr: Factor = 3e-4
+    alpha_weight_decay: Factor = 1e-3
+    noise: Literal["none", "gaussian", "uniform"] = "none"  # SDARTS-RS (A.1.2); uniform is what the releases do
+    sgas: Literal["none", "magnitude", "perturbation"] = "none"  # how SGAS (A.1.3) chooses operations
+    sgas_metric: Literal["accuracy", "loss"] = "accuracy"  # what SGAS by perturbation compares
+    sgas_batch_growth: Annotated[int, 0, 10**6] = 8  # images by which the batches of SGAS grow with each round
+    amp: bool = False  # bfloat16 by autocast and TF32 in training; `evaluate` and the unrolled step stay float32
+
+    def build_supernet(self, space: Space, classes: int, image_channels: int, low_memory: bool = False) -> Supernet:
+        fixed = self.alpha == "fixed"
+        return Supernet(space, self.layers, self.channels, classes, image_channels, fixed, low_memory)
+
+
+@dataclass(frozen=True)
+class SelectionSettings(Settings):
+    """How an architecture is selected. The defaults are the paper's."""
+
+    criterion: Literal["perturbation", "magnitude", "discretization", "random"] = "perturbation"
+    metric: Literal["accuracy", "loss"] = "accuracy"  # what perturbation and discretisation compare
+    tune_epochs: Annotated[int, 0, 10**6] = 5  # after each round
+    noise_passes: Annotated[int, 1, 1000] = 1  # over the validation images in each measurement, if there is `noise`
+    seed: Annotated[int, 0, 2**31 - 1] = 0  # of the order of edges and nodes
 
 
 @dataclass(frozen=True)
@@ -1389,63 +1454,6 @@ class RetrainSettings(Settings):
     def build_network(self, architecture: Genotype | Arch, classes: int, image_channels: int) -> Network:
         size = self.layers, self.channels, classes, image_channels
         return Network(architecture, *size, self.form, auxiliary=self.auxiliary > 0)
-
-
-class Training:
-    """Trains a discrete network by SGD."""
-
-    def __init__(self, network: Network, settings: RetrainSettings):
-        self.network, self.settings = network, settings
-        momentum = {"momentum": settings.momentum, "nesterov": settings.nesterov}
-        decay = settings.weight_decay
-        self.optimizer = torch.optim.SGD(network.parameters(), settings.lr, **momentum, weight_decay=decay, fused=True)
-
-    def train_epoch(self, train: Data, epoch: int, drop_probability: float) -> Measurement:
-        """Trains for one pass over the training images. Returns the measurement on the training batches."""
-        how, meter, network = self.settings, Meter(), self.network.train()
-        statistics = [buffer for buffer in network.buffers() if buffer.is_floating_point()]  # running ones, of norms
-        first = epoch * train.count(how.batch_size)
-        for number, (images, labels) in enumerate(train.batches(how.batch_size, epoch), first):
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=how.amp):
-                logits, auxiliary = network(images, number, drop_probability)
-                loss = F.cross_entropy(logits, labels, label_smoothing=how.label_smoothing)
-                if auxiliary is not None:
-                    loss += how.auxiliary * F.cross_entropy(auxiliary, labels, label_smoothing=how.label_smoothing)
-            self.optimizer.zero_grad()
-            loss.backward()
-            average([*(parameter.grad for parameter in network.parameters()), *statistics])
-            nn.utils.clip_grad_norm_(network.parameters(), how.clip)
-            self.optimizer.step()
-            meter.add(logits, labels)
-        return meter.read()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises an error of some kind if the state does not fit."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
-
-def retrain(training: Training, train: Data, test: Data, done: int = 0) -> Iterator[Record]:
-    """Trains a discrete network for the epochs that are left after `done`. Yields the record of each: learning rate,
-    accuracies and test error in percent, losses; in ImageNet form also the top-5 error; after the last epoch also
-    accuracy and number of test images of each class."""
-    how = training.settings
-    for epoch in range(done, how.epochs):
-        lr = how.lr * 0.97**epoch if how.decay == "exponential" else anneal(how.lr, 0.0, epoch, how.epochs)
-        training.optimizer.param_groups[0]["lr"] = lr
-        trained = training.train_epoch(train, epoch, how.drop_path * epoch / how.epochs)
-        (tested,) = evaluate(training.network.eval(), test, how.eval_batch_size)
-        record = {"epoch": epoch + 1, "lr": lr, **trained.record("train"), **tested.record("test")}
-        record["test_error"] = 100 - tested.accuracy
-        if how.form == "imagenet":
-            record["test_error_top5"] = 100 - tested.top5
-        if epoch + 1 == how.epochs:
-            record["class_accuracy"] = [100 * right / images if images else None for right, images in tested.by_class]
-            record["class_images"] = [images for _, images in tested.by_class]
-        yield record
 
 
 # ==== Several processes ==============================================================================================
