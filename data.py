@@ -30,7 +30,7 @@ from torchvision import datasets
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from runs import DATASETS, UserError, get_share, hold_signals, mix, note, set_up_worker, speaks, take_turns
+from runs import DATASETS, UserError, get_share, mix, note, set_up_worker, speaks, take_turns
 
 warnings.filterwarnings("ignore", module="PIL")  # damaged EXIF; large images, of which twice as large are an error
 warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores, if asked to
@@ -469,17 +469,12 @@ class ImageFiles(Dataset):
         own = torch.Generator()  # the loader draws a seed that is not used: it must not come from the global generator
         options = {"worker_init_fn": set_up_worker, "generator": own}
         loader = DataLoader(self, batch_sampler=parts, num_workers=self.workers if len(parts) > 1 else 0, **options)
-        with hold_signals():
-            read = iter(loader)
-        try:
-            for batch in batches:
-                images = torch.empty(len(batch), *self.shape[1:], dtype=torch.uint8, pin_memory=device.type == "cuda")
-                for part in images.split(count):
-                    part.copy_(next(read))
-                yield images.to(device, non_blocking=True)
-        finally:
-            with hold_signals():
-                del read  # ends the workers, unless an error holds them; then the end of the command does
+        read = iter(loader)
+        for batch in batches:
+            images = torch.empty(len(batch), *self.shape[1:], dtype=torch.uint8, pin_memory=device.type == "cuda")
+            for part in images.split(count):
+                part.copy_(next(read))
+            yield images.to(device, non_blocking=True)
 
 
 @contextlib.contextmanager

@@ -60,9 +60,6 @@ SCHEMA = 1  # of genotype.json
 CHECKPOINT_SCHEMA = 4
 
 
-SIGNALS = {signal.SIGINT, signal.SIGTERM}  # that ask a run to end
-
-
 class UserError(Exception):
     """An error that the user can mend. Commands show it as one line."""
 
@@ -286,65 +283,51 @@ def complain(script: str, message: str) -> None:
     print(f"{script}: error: {where}{message}", file=sys.stderr)
 
 
+HEARD: list[signal.Signals] = []  # signals that asked this command to end
+
+
 @contextlib.contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Turns SIGINT and SIGTERM into `Stopped`. Later ones are ignored, so that none disturbs the end of the run."""
+    """Turns the first SIGINT or SIGTERM into `Stopped`, and an error after it too: a worker that the signal has ended
+    looks like one that was lost. Python drops an exception inside a destructor, so `check_signals` raises it again at
+    the next step."""
 
     def stop(number: int, _: Any) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        raise Stopped(signal.Signals(number))
+        HEARD.append(signal.Signals(number))
+        if len(HEARD) == 1:
+            raise Stopped(HEARD[0])
 
+    HEARD.clear()
     main = threading.current_thread() is threading.main_thread()
-    heard = [each for each in SIGNALS if main and signal.getsignal(each) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heard}
+    numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if main and signal.getsignal(each) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
-    except Stopped:
-        workers = multiprocessing.active_children()  # they read images, and PyTorch would wait long for each
-        for worker in workers:
+    except Exception as error:
+        if not HEARD:
+            raise
+        stopped = Stopped(HEARD[0])
+        stopped.resumable = getattr(error, "resumable", False)
+        raise stopped from None
+    finally:
+        # Workers read images, and PyTorch would wait long for each.
+        for worker in multiprocessing.active_children() if HEARD else ():
             worker.terminate()
-        for worker in workers:
             worker.join()
-        raise
-    finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def hold_signals() -> Iterator[None]:
-    """Holds signals back until the end of a `with` block that starts or ends workers, where an exception would be lost.
-    A new worker is deaf to them until it accepts them."""
-    main, held = threading.current_thread() is threading.main_thread(), []
-    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in SIGNALS if main}
-    accept_signals(False)
-    try:
-        yield
-    finally:
-        accept_signals(True)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in held:
-            signal.raise_signal(number)
+def check_signals() -> None:
+    if HEARD:
+        raise Stopped(HEARD[0])
 
 
 def set_up_worker(_: int) -> None:
-    """Makes a worker ignore SIGINT and end two seconds after SIGTERM, with status 0: by then the main process has heard
-    a signal to all processes too, and PyTorch reports no lost worker."""
-
-    def end_late(*_: Any) -> None:
-        time.sleep(2)
-        os._exit(0)
-
+    """Makes a worker that reads images ignore SIGINT and end on SIGTERM. Its status is 0: PyTorch would report another
+    one before the main process has heard a signal that all processes got."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, end_late)
-    accept_signals(True)
-
-
-def accept_signals(accepted: bool) -> None:
-    if hasattr(signal, "pthread_sigmask"):  # Windows lacks it
-        signal.pthread_sigmask(signal.SIG_UNBLOCK if accepted else signal.SIG_BLOCK, SIGNALS)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def note(text: str) -> None:
@@ -692,7 +675,7 @@ class Run:
 
     def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
         self.held.close()
-        if isinstance(error, KeyboardInterrupt):
+        if error:
             error.resumable = self.begun
 
     def _check_writable(self) -> None:
@@ -759,6 +742,7 @@ class Run:
             raise UserError(f"{self.checkpoint} does not fit: it has {first} records")
         with tqdm(total=total, initial=first, unit=unit, disable=not (total and speaks())) as bar:
             for number in range(first, total):
+                check_signals()
                 # All processes draw the same noise on α, but drop-path differs: it is for the images of each.
                 own = [get_share()[0]] if self.kind == "network" and not speaks() else []
                 torch.manual_seed(mix(self.settings["seed"], number, *own))
