@@ -292,7 +292,11 @@ def raise_on_signals() -> Iterator[None]:
     looks like one that was lost. Python drops an exception inside a destructor, so `check_signals` raises it again at
     the next step."""
 
+    process = os.getpid()
+
     def stop(number: int, _: Any) -> None:
+        if os.getpid() != process:  # a worker that was forked just now
+            os._exit(0)
         HEARD.append(signal.Signals(number))
         if len(HEARD) == 1:
             raise Stopped(HEARD[0])
@@ -328,6 +332,8 @@ def set_up_worker(_: int) -> None:
     one before the main process has heard a signal that all processes got."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    if not multiprocessing.parent_process().is_alive():  # it has ended meanwhile, and nobody else would end this one
+        os._exit(0)
 
 
 def note(text: str) -> None:
