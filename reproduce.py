@@ -6,7 +6,6 @@
     python reproduce.py table2 --run --folder cifar10 --dataset cifar10   # the paper's setting: use a GPU
     python reproduce.py fig6 genotype.jsonl magnitude.jsonl
     python reproduce.py fig9 --ckpt supernet.pt
-    python reproduce.py all                                               # every command in docs/results.md: hours
 
 These commands start train_search.py, select.py and retrain.py, whose command lines they print. All results in a folder
 have one setting. What is finished is not computed again; what was stopped goes on.
@@ -17,7 +16,6 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import re
 import shlex
 import subprocess
 import sys
@@ -453,46 +451,6 @@ def fig9(args: Namespace) -> None:
 
 
 # ============================================================================================================
-# Everything
-# ============================================================================================================
-
-PAGE = Path(__file__).resolve().with_name("docs") / "results.md"
-
-
-def run_all(args: Namespace) -> None:
-    """Runs each command in docs/results.md; those on images only with --dataset. What is finished is not run again."""
-    args.folder.mkdir(parents=True, exist_ok=True)
-    for line in re.findall(r"^python (.*)$", PAGE.read_text("utf-8").replace("\\\n", ""), re.MULTILINE):
-        if "my_images" in line and not args.dataset:
-            continue
-        words = list_words(line, args)
-        print(f"\npython {shlex.join(words)}", flush=True)
-        began = time.monotonic()
-        with subprocess.Popen([sys.executable, PAGE.parent.parent / words[0], *words[1:]]) as child:
-            try:
-                child.wait()
-            finally:
-                child.terminate()  # after a signal
-        if child.returncode:
-            raise runs.UserError(f"{words[0]} ended with status {child.returncode}")
-        print(f"took {time.monotonic() - began:.0f} s", flush=True)
-
-
-def list_words(line: str, args: Namespace) -> list[str]:
-    """Returns the words of a command. --folder replaces `results`, --dataset `my_images`, file names a pattern."""
-    words = []
-    for word in shlex.split(line, comments=True):
-        name = word.removeprefix("results/").replace("my_images", Path(args.dataset or "").name)
-        if word == "my_images":
-            words.append(args.dataset)
-        elif word.startswith("results/"):
-            words += sorted(map(str, args.folder.glob(name))) or [str(args.folder / name)]
-        else:
-            words.append(word)
-    return words
-
-
-# ============================================================================================================
 # Command line
 # ============================================================================================================
 
@@ -520,7 +478,7 @@ def command(argv: Sequence[str] | None) -> None:
 
     def add(function: Callable[[Namespace], None], *aliases: str, like: ArgumentParser) -> ArgumentParser:
         texts = {"help": function.__doc__, "description": function.__doc__}
-        command = commands.add_parser(function.__name__.removeprefix("run_"), aliases=aliases, parents=[like], **texts)
+        command = commands.add_parser(function.__name__, aliases=aliases, parents=[like], **texts)
         command.set_defaults(function=function)
         return command
 
@@ -540,9 +498,6 @@ def command(argv: Sequence[str] | None) -> None:
     command.add_argument("--benchmark", type=Path, metavar="CSV", help="true accuracies on NAS-Bench-201")
     epochs = {"nargs": "+", "type": runs.whole(0), "default": [0, 1, 2, 5, 10], "metavar": "N"}
     command.add_argument("--tune-epochs", dest="tunings", help="0 1 2 5 10 by default", **epochs)
-    command = add(run_all, like=runs.Parser(add_help=False))
-    command.add_argument("--folder", type=Path, default=Path("results"), metavar="DIR", help="results by default")
-    command.add_argument("--dataset", type=runs.parse_dataset, metavar="NAME|FOLDER", help="images, for the rest of it")
     args = parser.parse_args(argv)
     if runs.several():
         raise runs.UserError("reproduce.py starts commands of its own: run it without torchrun")

@@ -10,16 +10,17 @@ import pytest
 
 from tests.conftest import ROOT, load_script
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "results.sh"]
 COMMAND = re.compile(r"(?:python|torchrun [^&|;]*?) ((?:tests/)?\w+\.py)\b([^&|;`]*)")
 BLOCK = re.compile(r"^ *```\w*\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 VARIABLES = {"$space": "s2", "$dataset": "cifar10", "$name": "name"}  # of the loops in scale.md
 
 
 def find_commands(page):
-    """Returns (script, arguments) for each command in a code block or between backquotes."""
+    """Returns (script, arguments) for each command in a code block or between backquotes, or in a list of commands."""
     text = page.read_text("utf-8").replace("\\\n", " ")
-    lines = [line for block in BLOCK.findall(text) for line in block.splitlines()]
+    blocks = [text] if page.suffix == ".sh" else BLOCK.findall(text)
+    lines = [line for block in blocks for line in block.splitlines()]
     lines += re.findall(r"`((?:python|torchrun) [^`]+)`", BLOCK.sub("", text))
     commands = []
     for line in lines:
@@ -61,3 +62,10 @@ def test_the_pages_have_commands_of_every_script():
     }  # fmt: skip
     assert ("select.py", ["--ckpt", "supernet.pt"]) in commands
     assert ("reproduce.py", ["table4"]) in commands
+
+
+def test_the_list_of_commands_has_those_of_the_results_page_and_each_can_be_given_again():
+    page, commands = (find_commands(ROOT / "docs" / f"results.{end}") for end in ("md", "sh"))
+    block = [(script, words) for script, words in page if any("results/" in word for word in words)]
+    assert sorted(block) == sorted(commands)
+    assert all("--resume" in words for script, words in commands if script not in ("analyze.py", "reproduce.py"))

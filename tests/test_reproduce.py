@@ -6,12 +6,10 @@ import contextlib
 import functools
 import itertools
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from unittest.mock import Mock
@@ -20,7 +18,6 @@ import pytest
 import torch
 
 import runs
-from genotypes import SPACES, Arch
 from tests.conftest import ROOT, blank, load_script
 
 REPRODUCE = load_script("reproduce")
@@ -60,18 +57,6 @@ def reproduce(tmp_path, capsys):
         return out if status == 0 else next(line for line in err.splitlines() if line.startswith("reproduce.py: error"))
 
     return run
-
-
-@pytest.fixture(scope="module")
-def benchmark(tmp_path_factory):
-    """A table of NAS-Bench-201 in which architectures differ."""
-    path = tmp_path_factory.mktemp("benchmark") / "nb201.csv"
-    rows = ["arch,cifar10,cifar100,imagenet16-120"]
-    for operations in itertools.product(*SPACES["nb201"].operations["cell"]):
-        convolutions = sum("conv" in name for name in operations)
-        rows.append(f"{Arch(operations)},{80 + 2 * convolutions - operations.count('none')},60,{30 + convolutions}")
-    path.write_text("\n".join(rows))
-    return path
 
 
 def read_rows(out):
@@ -366,61 +351,3 @@ def test_a_file_is_no_folder_and_torchrun_is_refused(tmp_path, benchmark, reprod
 
 
 # ---------------------------------------------------------------------------------------------------------- Everything
-
-
-@pytest.fixture
-def page(tmp_path, monkeypatch):
-    """A page of results. Its commands run a script that prints its arguments; the first is its exit status."""
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "say.py").write_text("import sys\nprint('said', *sys.argv[1:], flush=True)\nsys.exit(int(sys.argv[1]))")
-    monkeypatch.setattr(REPRODUCE, "PAGE", tmp_path / "docs" / "results.md")
-    return REPRODUCE.PAGE
-
-
-def test_all_runs_every_command_of_the_results_page(page, tmp_path, monkeypatch, capfd):
-    page.write_text(
-        "`python say.py 1` is not in a block\n```\npython say.py 0 results/digits/new.png --seeds 0 1  # a remark\n"
-        "python say.py 0 \\\n    results/a-*-[01].pt\n```\n"
-        "```\npython say.py 0 --dataset my_images results/my_images/x\n```\n"
-    )
-    folder, images = tmp_path / "other", tmp_path / "cats"
-    images.mkdir()
-    folder.mkdir()
-    for name in ("a-cats-1.pt", "a-cats-0.pt", "a-cats-2.pt"):
-        (folder / name).touch()
-    both = [f"said 0 {folder}/digits/new.png --seeds 0 1", f"said 0 {folder}/a-cats-0.pt {folder}/a-cats-1.pt"]
-    third = f"said 0 --dataset {images} {folder}/cats/x"
-    monkeypatch.chdir(tmp_path)
-    for options, wanted in (([], both), (["--dataset", "cats"], [*both, third])):
-        assert REPRODUCE.main(["all", "--folder", str(folder), *options]) == 0
-        assert [line for line in capfd.readouterr().out.splitlines() if line.startswith("said")] == wanted
-
-
-def test_the_results_page_does_not_start_itself():
-    assert "\npython reproduce.py all" not in REPRODUCE.PAGE.read_text("utf-8")
-
-
-def test_all_stops_at_a_command_that_fails(page, tmp_path, capfd):
-    page.write_text("python say.py 3\npython say.py 0\n")
-    assert REPRODUCE.main(["all", "--folder", str(tmp_path)]) == 2
-    out, err = capfd.readouterr()
-    assert "said 3" in out
-    assert "said 0" not in out
-    assert err == "reproduce.py: error: say.py ended with status 3\n"
-
-
-def test_all_ends_its_command_when_it_is_stopped(page, tmp_path, capfd):
-    alive = tmp_path / "alive"
-    (tmp_path / "say.py").write_text(f"import pathlib, time\npathlib.Path({str(alive)!r}).touch()\ntime.sleep(600)")
-    page.write_text("python say.py 0\n")
-
-    def stop():
-        while not alive.exists():
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=stop).start()
-    began = time.monotonic()
-    assert REPRODUCE.main(["all", "--folder", str(tmp_path)]) == 128 + signal.SIGTERM
-    assert time.monotonic() - began < 60
-    assert "to go on: python reproduce.py all" in capfd.readouterr().err
