@@ -30,7 +30,7 @@ from torchvision import datasets
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from runs import DATASETS, UserError, get_share, mix, note, set_up_worker, speaks, take_turns
+from runs import DATASETS, Known, UserError, get_share, mix, note, set_up_worker, speaks, take_turns
 
 warnings.filterwarnings("ignore", module="PIL")  # damaged EXIF; large images, of which twice as large are an error
 warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores, if asked to
@@ -188,9 +188,9 @@ def load_data(settings: dict, device: torch.device, workers: int | None = None, 
     splits = zip(sources, labels, indices, strict=True)
     train, test = (Images(*split, *statistics, share=get_share()) for split in splits)
     _, channels, size, _ = sources[0].shape
-    # The files of ImageNet are cropped and flipped as they are read.
-    pad, flip = (0, False) if name == "imagenet" else (round(size / 8), name != "digits")
-    train = replace(train, pad=pad, flip=flip, cutout=round(cutout * size), seed=mix(seed, 4))
+    known = DATASETS.get(name, Known())
+    pad = round(size / 8) if known.crop else 0
+    train = replace(train, pad=pad, flip=known.flip, cutout=round(cutout * size), seed=mix(seed, 4))
     return ImageData(train, test, tuple(classes), channels, size)
 
 

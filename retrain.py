@@ -29,16 +29,6 @@ from data import ImageData, ImageFiles, load_data
 from genotypes import Arch, read_architecture
 from ptnas import Network, RetrainSettings, Training, retrain
 
-# Classes, channels and size of the images: what --summary needs to know of a data set
-SHAPES = {
-    "digits": (10, 1, 8),
-    "cifar10": (10, 3, 32),
-    "cifar100": (100, 3, 32),
-    "svhn": (10, 3, 32),
-    "imagenet16-120": (120, 3, 16),
-    "imagenet": (1000, 3, 224),
-}
-
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     parser = runs.Parser(description=__doc__.split("\n")[0])
@@ -124,12 +114,13 @@ def train(
 
 def summarise(genotype: runs.Architecture, how: RetrainSettings, dataset: str, image_size: int | None) -> None:
     """Prints parameters and multiply-adds of the network."""
-    if dataset not in SHAPES:
-        raise runs.UserError(f"--summary reads no data; name one of {', '.join(SHAPES)} with --dataset")
-    classes, channels, own = SHAPES[dataset]
-    network, size = how.build_network(genotype, classes, channels), image_size or own
-    counts = f"{count_parameters(network):,} parameters, {count_multiply_adds(network, channels, size):,} multiply-adds"
-    cells = f"{len(network.skeleton.cells)} cells, {how.channels} channels, {classes} classes"
+    if dataset not in runs.DATASETS:
+        raise runs.UserError(f"--summary reads no data; name one of {', '.join(runs.DATASETS)} with --dataset")
+    known = runs.DATASETS[dataset]
+    network, size = how.build_network(genotype, known.classes, known.channels), image_size or known.size
+    multiply_adds = count_multiply_adds(network, known.channels, size)
+    counts = f"{count_parameters(network):,} parameters, {multiply_adds:,} multiply-adds"
+    cells = f"{len(network.skeleton.cells)} cells, {how.channels} channels, {known.classes} classes"
     print(f"{cells}: {counts} for an image of {size}x{size}")
 
 

@@ -40,7 +40,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Protocol
 
 import torch
 import torch.distributed as dist
@@ -70,7 +70,27 @@ class Stopped(KeyboardInterrupt):
 
 # ==== Presets =======================================================================================================
 
-DATASETS = ("digits", "cifar10", "cifar100", "svhn", "imagenet16-120", "imagenet")
+
+class Known(NamedTuple):
+    """What is known of a data set before it is read; without arguments, of a folder of images. size: the side of its
+    images in pixels; crop, flip: how training images are augmented; preset: the one that is meant if none is named."""
+
+    classes: int = 0
+    channels: int = 0
+    size: int = 0
+    crop: bool = True
+    flip: bool = True
+    preset: str = "paper"
+
+
+DATASETS = {
+    "digits": Known(10, 1, 8, flip=False, preset="laptop"),
+    "cifar10": Known(10, 3, 32),
+    "cifar100": Known(100, 3, 32),
+    "svhn": Known(10, 3, 32),
+    "imagenet16-120": Known(120, 3, 16),
+    "imagenet": Known(1000, 3, 224, crop=False, flip=False),  # its files are cropped and flipped as they are read
+}
 
 # What differs from the paper's settings, which are the defaults of the settings in `ptnas.py`. `limit` is a number of
 # training images, `image_size` a side in pixels. The search and selection of `digits` were chosen by measuring S2 and
@@ -137,8 +157,8 @@ class RunSettings(Settings):
 
 
 def get_preset(command: str, name: str | None, dataset: str, space: str | None = None) -> tuple[str, dict[str, Any]]:
-    """Returns the name of the preset, by default `laptop` for `digits` and `paper` for all else, and what it sets."""
-    name = name or ("laptop" if dataset == "digits" else "paper")
+    """Returns the name of the preset, by default that of the data set, and what it sets."""
+    name = name or DATASETS.get(dataset, Known()).preset
     kind = "s1-s4" if space in ("s1", "s2", "s3", "s4") else space
     choices = PRESETS[command]
     keys = (f"{name} {dataset} {kind}", f"{name} {kind}", f"{name} {dataset}", name)
