@@ -41,9 +41,7 @@ import runs
 from data import ImageData, load_supernet_data
 from genotypes import SPACES, is_convolution
 from plots import Figure
-
-Record = dict[str, Any]
-
+from ptnas import Record
 
 # ==== Trained supernets, and measurements on them ===================================================================
 
@@ -497,15 +495,15 @@ def add_options(parser: ArgumentParser, name: str) -> None:
         add("logs", nargs="*", type=Path, metavar="LOG", help="logs of searches, supernet.jsonl by default")
     if name == "table1":
         add("--shuffles", type=runs.whole(1, 10**5), default=10, metavar="N", help="of each network, 10 by default")
-        add("--epochs", type=int, metavar="N", help="epochs of training of VGG and ResNet")
-        add("--layers", type=runs.whole(3), metavar="N", help="layers in each of their three stages")
-        add("--channels", type=int, metavar="N", help="channels of their first stage")
+        add("--layers", type=runs.whole(3), metavar="N", help="layers in each of the three stages of VGG and ResNet")
+        helps = {"epochs": "epochs of their training", "channels": "channels of their first stage"}
+        runs.add_settings(parser, ptnas.RetrainSettings, **helps)
     if name == "cells":
         text = "published name, genotype.json, Genotype(...) or |op~0|+...; two cells of the paper by default"
         add("archs", nargs="*", default=["DARTS_PT_S2_1", "DARTS_PT_S4_1"], metavar="ARCH", help=text)
     if name in ("fig1", "fig2"):
-        add("--metric", choices=("accuracy", "loss"), help="measure of strength, by default of the preset")
-        add("--tune-epochs", type=int, metavar="N", help="epochs of tuning, by default of the preset")
+        helps = {"metric": "measure of strength", "tune_epochs": "epochs of tuning"}
+        runs.add_settings(parser, ptnas.SelectionSettings, **helps)
     if name in ("fig1", "fig2", "table1"):
         add("--ckpt", nargs="+" if name == "fig1" else 1, type=Path, metavar="FILE", help="supernet.pt by default")
         add("--dataset", metavar="NAME|FOLDER", type=runs.parse_dataset, help="data set, by default that of the search")

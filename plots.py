@@ -11,7 +11,6 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 try:  # a notebook's backend, which the commands that it starts may lack, would end this import
     backend = os.environ.pop("MPLBACKEND")
@@ -31,7 +30,6 @@ if backend is not None:  # for a program that draws pictures of its own
     with contextlib.suppress(ValueError):
         matplotlib.rcParams["backend"] = backend
 
-Record = dict[str, Any]
 Curves = dict[str, dict[int, list[float]]]  # by method: the values of all seeds at each x
 
 BLUE, ORANGE, RED, GREY = "#1f5fa8", "#e07b00", "#c1121f", "#777777"
@@ -71,7 +69,7 @@ def format_tau(tau: float | None) -> str:
     return "-" if tau is None else f"{tau:.2f}"
 
 
-def draw_search(figure: Figure, records: list[Record], space: Space) -> None:
+def draw_search(figure: Figure, records: list[dict], space: Space) -> None:
     """Draws validation accuracy and mean(α_skip - α_conv), softmaxed, the two quantities of Fig. 3, per epoch. Below
     them it draws softmax(α) of every edge after the last epoch: a white frame is around the operation that α would
     choose now, a red one around what SGAS decided."""
@@ -131,7 +129,7 @@ def _frame(axes: Axes, edge: int, operation: int, colour: str) -> None:
     axes.add_patch(Rectangle((edge - 0.46, operation - 0.44), 0.92, 0.88, fill=False, edgecolor=colour, linewidth=2))
 
 
-def _mark_decision(axes: Axes, decision: Record, space: Space, cell_type: str) -> None:
+def _mark_decision(axes: Axes, decision: dict, space: Space, cell_type: str) -> None:
     """Frames the operation that SGAS chose for an edge, or strikes through the input edges that a node lost."""
     if "edge" in decision:
         edge = space.edges.index(tuple(decision["edge"]))
@@ -143,7 +141,7 @@ def _mark_decision(axes: Axes, decision: Record, space: Space, cell_type: str) -
                 axes.axvline(edge, color=RED, linewidth=1, linestyle=":")
 
 
-def draw_strengths(figure: Figure, records: list[Record], metric: str, tune_epochs: int) -> None:
+def draw_strengths(figure: Figure, records: list[dict], metric: str, tune_epochs: int) -> None:
     """Draws Fig. 1 and 7, one panel per edge: softmax(α) of its operations beside their strength, the discretisation
     accuracy or loss after tuning. metric: "accuracy" or "loss"."""
     columns = min(3, len(records))
@@ -163,7 +161,7 @@ def draw_strengths(figure: Figure, records: list[Record], metric: str, tune_epoc
     figure.suptitle(title, fontsize=11)
 
 
-def _draw_edge(axes: Axes, operations: dict[str, dict[str, Record]], metric: str) -> None:
+def _draw_edge(axes: Axes, operations: dict[str, dict[str, dict]], metric: str) -> None:
     """Draws a pair of bars per operation: softmax(α) on the left axis, strength on the right one. The axis of a loss
     points down, so the higher of two hatched bars is always the stronger operation."""
     places = np.arange(len(operations))
@@ -184,7 +182,7 @@ def _draw_edge(axes: Axes, operations: dict[str, dict[str, Record]], metric: str
     right.set_ylabel(label, color="#9a5a00")
 
 
-def draw_choices(figure: Figure, records: list[Record], metric: str, tune_epochs: int) -> None:
+def draw_choices(figure: Figure, records: list[dict], metric: str, tune_epochs: int) -> None:
     """Draws Fig. 2: the cell of the operations with the largest α beside the cell of the strongest operations. The
     records are those of all edges of one cell. metric: "accuracy" or "loss"."""
     figure.set_size_inches(15, 1.3 + 0.42 * len(records))
@@ -198,7 +196,7 @@ def draw_choices(figure: Figure, records: list[Record], metric: str, tune_epochs
     figure.suptitle(f"what each edge chooses by itself, epochs of tuning: {tune_epochs}", fontsize=11)
 
 
-def draw_gaps(figure: Figure, curves: dict[str, list[Record]]) -> None:
+def draw_gaps(figure: Figure, curves: dict[str, list[dict]]) -> None:
     """Draws Fig. 3: mean(α_skip - α_conv), softmaxed, against the validation accuracy, and beside it against the epoch.
     curves: the epochs of each search, by the name of its log."""
     figure.set_size_inches(9.5, 4.2)
@@ -216,7 +214,7 @@ def draw_gaps(figure: Figure, curves: dict[str, list[Record]]) -> None:
     figure.suptitle("the gap over a search, the last epoch with the large mark", fontsize=11)
 
 
-def draw_shuffles(figure: Figure, networks: dict[str, Record], chance: float) -> None:
+def draw_shuffles(figure: Figure, networks: dict[str, dict], chance: float) -> None:
     """Draws Table 1: the test accuracy of each network before shuffling, and after it the mean with a dot per shuffle.
     chance: the accuracy of guessing, in percent."""
     figure.set_size_inches(6, 4)
@@ -239,7 +237,7 @@ def draw_shuffles(figure: Figure, networks: dict[str, Record], chance: float) ->
     figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=4, fontsize=8.5)
 
 
-def draw_selection(figure: Figure, records: list[Record], title: str, found: Genotype | Arch | None = None) -> None:
+def draw_selection(figure: Figure, records: list[dict], title: str, found: Genotype | Arch | None = None) -> None:
     """Draws the validation accuracy over the rounds of a selection (Fig. 6), and above it the cells that it chose (Fig.
     5). found: the architecture, None while the selection goes on."""
     figure.suptitle(title)
@@ -340,7 +338,7 @@ def draw_cells(figure: Figure, architectures: Sequence[tuple[str, Genotype | Arc
             draw_cell(axes, cell, name + CELL_NAMES[cell_type])
 
 
-def draw_retraining(figure: Figure, records: list[Record], title: str) -> None:
+def draw_retraining(figure: Figure, records: list[dict], title: str) -> None:
     """Draws training and test accuracy and loss per epoch."""
     figure.set_size_inches(9, 4)
     figure.suptitle(escape_name(title))

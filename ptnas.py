@@ -758,6 +758,7 @@ def draw_at_random(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]
     return [Score((draw,), {"draw": draw}) for draw in draws]
 
 
+# The settings and `--criterion` take their choices from here.
 CRITERIA: dict[str, Callable[[Judge, Sequence[Candidate]], list[Score]]] = {
     "perturbation": perturbation,
     "magnitude": magnitude,
@@ -1422,7 +1423,7 @@ class SearchSettings(Settings):
 class SelectionSettings(Settings):
     """How an architecture is selected. The defaults are the paper's."""
 
-    criterion: Literal["perturbation", "magnitude", "discretization", "random"] = "perturbation"
+    criterion: Literal[tuple(CRITERIA)] = "perturbation"
     metric: Literal["accuracy", "loss"] = "accuracy"  # what perturbation and discretisation compare
     tune_epochs: Annotated[int, 0, 10**6] = 5  # after each round
     noise_passes: Annotated[int, 1, 1000] = 1  # over the validation images in each measurement, if there is `noise`

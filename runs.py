@@ -40,7 +40,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Protocol, get_args, get_origin, get_type_hints
 
 import torch
 import torch.distributed as dist
@@ -49,7 +49,7 @@ from tqdm import tqdm
 import plots
 from genotypes import PUBLISHED, SPACES, Arch, Genotype, read_architecture
 from plots import Figure
-from ptnas import Record, SettingError, Settings
+from ptnas import Record, SearchSettings, SettingError, Settings
 
 try:
     import fcntl
@@ -225,7 +225,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     help_dataset = f"{', '.join(DATASETS)}, or a folder of images"
     parser.add_argument("--dataset", type=parse_dataset, metavar="NAME|FOLDER", help=help_dataset)
     parser.add_argument("--data", type=parse_folder, metavar="DIR", help="folder that has or gets the named data sets")
-    parser.add_argument("--preset", choices=("paper", "laptop"), help="settings to start from")
+    add_settings(parser, RunSettings, preset="settings to start from")
 
 
 def add_run_options(parser: argparse.ArgumentParser, save: str, low_memory: bool = True) -> None:
@@ -235,21 +235,34 @@ def add_run_options(parser: argparse.ArgumentParser, save: str, low_memory: bool
     parser.add_argument("--amp", action="store_true", help="train in bfloat16 where that is safe, and with TF32")
     if low_memory:
         parser.add_argument("--low-memory", action="store_true", help="compute cells again in the backward pass")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random choices, 0 by default")
     parser.add_argument("--workers", type=whole(0, 256), metavar="N", help="processes that read image files")
     parser.add_argument("--save", type=parse_file, default=save, metavar="FILE", help=f"result, {save} by default")
     parser.add_argument("--resume", action="store_true", help="continue the run that wrote the result")
 
 
+def add_settings(parser: argparse.ArgumentParser, settings: type[Settings], **helps: str) -> None:
+    """Adds an option for each setting that has a help text. Its annotation gives the type and the choices; the settings
+    themselves check the bounds."""
+    hints = get_type_hints(settings, include_extras=True)
+    for name, text in helps.items():
+        choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else None
+        number = get_args(hints[name])[0]  # the first argument of Annotated
+        kind = type(choices[0]) if choices else (get_args(number) or [number])[0]
+        metavar = None if choices else "X" if kind is float else "N"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, choices=choices, metavar=metavar, help=text)
+
+
 def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that override the preset of a search or a retraining. The settings check their values."""
-    parser.add_argument("--epochs", type=int, metavar="N")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="over all processes")
-    parser.add_argument("--channels", type=int, metavar="C", help="channels of the first cells")
-    parser.add_argument("--layers", type=int, metavar="L", help="cells; on nb201 cells of each stage")
-    parser.add_argument("--image-size", type=int, metavar="S", help="side of the images in pixels")
-    parser.add_argument("--limit", type=int, metavar="N", help="use N of the training images, at random")
-    parser.add_argument("--lr", type=float, metavar="X", help="learning rate of the weights")
+    """Adds the options that override the preset of a search or a retraining."""
+    add_settings(
+        parser, SearchSettings, epochs="epochs of training", batch_size="over all processes",
+        channels="channels of the first cells", layers="cells; on nb201 cells of each stage",
+        lr="learning rate of the weights",
+    )  # fmt: skip
+    add_settings(
+        parser, RunSettings, image_size="side of the images in pixels", limit="use N of the training images, at random"
+    )
 
 
 # What is told of a worker that was killed or that cannot hand over what it read

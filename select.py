@@ -27,6 +27,7 @@ else:
     from argparse import Namespace
     from collections.abc import Sequence
     from dataclasses import asdict, replace
+    from pathlib import Path
 
     import torch
 
@@ -34,16 +35,17 @@ else:
     import runs
     from data import load_supernet_data
     from genotypes import SPACES, Arch
-    from ptnas import CRITERIA, Bilevel, Judge, SearchSettings, SelectionSettings, plan_rounds, select
+    from ptnas import Bilevel, Judge, SearchSettings, SelectionSettings, plan_rounds, select
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     parser = runs.Parser(description=__doc__.split("\n")[0])
-    parser.add_argument("--ckpt", required=True, type=runs.Path, metavar="FILE", help="what train_search.py saved")
-    parser.add_argument("--criterion", choices=tuple(CRITERIA), help="perturbation by default")
-    parser.add_argument("--metric", choices=("accuracy", "loss"), help="what the criterion compares")
-    parser.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after each round of decisions")
-    parser.add_argument("--benchmark", type=runs.Path, metavar="CSV", help="another table of true accuracies on nb201")
+    parser.add_argument("--ckpt", required=True, type=Path, metavar="FILE", help="what train_search.py saved")
+    runs.add_settings(
+        parser, SelectionSettings, criterion="perturbation by default", metric="what the criterion compares",
+        tune_epochs="epochs of tuning after each round of decisions",
+    )  # fmt: skip
+    parser.add_argument("--benchmark", type=Path, metavar="CSV", help="another table of true accuracies on nb201")
     runs.add_run_options(parser, save="genotype.json")
     return parser.parse_args(argv)
 
@@ -133,7 +135,7 @@ def decide(
     run.finish(lambda figure: plots.draw_selection(figure, run.records, title, found))
 
 
-def report(save: runs.Path, benchmark: runs.Benchmark) -> None:
+def report(save: Path, benchmark: runs.Benchmark) -> None:
     """Prints the result, on NAS-Bench-201 with its true errors."""
     architecture, found = runs.load_genotype(save)
     with runs.blame(save, "is not what was written; delete it, and --resume writes it again"):

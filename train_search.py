@@ -30,13 +30,11 @@ from ptnas import Bilevel, SearchSettings, search, search_sgas
 def parse(argv: Sequence[str] | None) -> Namespace:
     parser = runs.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--space", required=True, choices=tuple(SPACES))
-    parser.add_argument("--alpha", choices=("bilevel", "fixed"), help="train α (default), or keep it at 0")
-    parser.add_argument("--order", type=int, choices=(1, 2), help="of the gradient in α, 1 by default")
-    parser.add_argument("--noise", choices=("none", "gaussian", "uniform"), help="SDARTS-RS: distorts softmax(α)")
-    parser.add_argument(
-        "--sgas", choices=("none", "magnitude", "perturbation"), help="SGAS: decide edges during the search, by this"
-    )
-    parser.add_argument("--alpha-lr", type=float, metavar="X", help="learning rate of α")
+    runs.add_settings(
+        parser, SearchSettings, alpha="train α (default), or keep it at 0", order="of the gradient in α, 1 by default",
+        noise="SDARTS-RS: distorts softmax(α)", sgas="SGAS: decide edges during the search, by this",
+        alpha_lr="learning rate of α",
+    )  # fmt: skip
     parser.add_argument("--keep-every", type=runs.whole(1), metavar="N", help="keep every Nth epoch")
     runs.add_training_options(parser)
     runs.add_run_options(parser, save="supernet.pt")

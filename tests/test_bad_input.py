@@ -137,7 +137,7 @@ UNKNOWN = shlex.quote(str(PUBLISHED["DARTS_V2"]).replace("dil_conv_3x3", "conv")
         ("select --ckpt missing.pt", "there is no file missing.pt"),
         ("select --ckpt fixed.pt --criterion magnitude", "kept α at 0"),
         ("select --ckpt supernet.pt --criterion strength", "'perturbation', 'magnitude'"),
-        ("select --ckpt supernet.pt --tune-epochs -1", "at least 0"),
+        ("select --ckpt supernet.pt --tune-epochs -1", "must be a whole number from 0"),
         ("select --ckpt supernet.pt --dataset images", "other classes"),
         ("select --ckpt supernet.pt --benchmark nb201.csv", "for the space nb201"),
         ("select --ckpt supernet.pt --tune-epochs 3 --resume", "tune_epochs 1, and now it is 3"),
