@@ -27,7 +27,7 @@ from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from scipy.stats import kendalltau
@@ -38,70 +38,49 @@ from torchvision.ops import Conv2dNormActivation
 import plots
 import ptnas
 import runs
-from data import ImageData, load_supernet_data
-from genotypes import SPACES, is_convolution
+from data import Trained, load_supernet
+from genotypes import is_convolution
 from plots import Figure
 from ptnas import Record
+
+Edge = tuple[str, int]  # cell type, number
+Draw = Callable[[Figure, list[Record], str, int], None]  # as `plots.draw_strengths`
 
 # ==== Trained supernets, and measurements on them ===================================================================
 
 
-class Trained(NamedTuple):
-    """A trained supernet with its data."""
-
-    path: Path
-    settings: dict[str, Any]  # of its search, but with the data set of this command
-    bilevel: ptnas.Bilevel  # that trained it
-    supernet: ptnas.Supernet
-    device: torch.device
-    data: ImageData
-
-
-def list_checkpoints(args: Namespace) -> list[Path]:
-    """Returns the paths of --ckpt, by default supernet.pt. Raises UserError if it is missing or two have one name."""
+def load_supernets(args: Namespace) -> list[Trained]:
+    """Returns the supernets of --ckpt, with the images of their search or with those of --dataset. Raises UserError."""
     paths = args.ckpt or [Path("supernet.pt")]
     if not args.ckpt and not paths[0].exists():
         raise runs.UserError("there is no supernet.pt here: python train_search.py --space s2 makes one")
     if len({path.name for path in paths}) < len(paths):
         raise runs.UserError("--ckpt: two supernets have the same file name, which must tell them apart")
-    return paths
-
-
-def load_supernet(path: Path, args: Namespace) -> Trained:
-    """Returns a supernet with the data set of its search, or with that of --dataset. Raises UserError."""
-    checkpoint, device = runs.load_search(path), runs.set_up(args)
-    settings = runs.override(checkpoint["settings"], args, "dataset", "data")
-    settings |= asdict(runs.RunSettings.of(settings))
-    data = load_supernet_data(checkpoint, path, settings, device)
-    with runs.blame(path, "holds no supernet"):
-        search = replace(ptnas.SearchSettings.of(settings), amp=False)  # tunes in float32
-        supernet = search.build_supernet(SPACES[settings["space"]], len(data.classes), data.channels).to(device)
-        bilevel = ptnas.Bilevel(supernet, search)
-        bilevel.load_state_dict(checkpoint["state"])
-    return Trained(path, settings, bilevel, supernet, device, data)
+    device = runs.set_up(args)
+    return [load_supernet(path, device, args.dataset, args.data) for path in paths]
 
 
 @contextmanager
 def open_run(
-    args: Namespace, supernets: Sequence[Trained], standard: dict[str, Any], how: dict[str, Any]
+    args: Namespace, supernets: Sequence[Trained], standard: dict[str, Any], values: dict[str, Any]
 ) -> Iterator[runs.Run]:  # fmt: skip
     """Opens the run of a command that measures. A measurement leaves its network as it was, so there is no state.
 
-    how: the settings that the measurements depend on, beside the supernets and the seed; standard: those of the preset.
+    values: the settings that the measurements depend on, beside the supernets and the seed; standard: of the preset.
     """
-    first, save = supernets[0], args.save.with_suffix(".json")
+    reads, save, device = supernets[0].reads, args.save.with_suffix(".json"), supernets[0].bilevel.w[0].device
     settings = {
         "command": args.command,
-        "datasets": [trained.settings["dataset"] for trained in supernets],
+        "datasets": [trained.reads.dataset for trained in supernets],
         "files": [trained.path.name for trained in supernets],
         "fingerprints": [runs.fingerprint(trained.path) for trained in supernets],
         "seed": args.seed,
-        **how,
+        **values,
     }
-    what = f"{args.command} of {', '.join(settings['files'])}, preset {first.settings['preset']}, seed {args.seed}"
+    what = f"{args.command} of {', '.join(settings['files'])}, preset {reads.preset}, seed {args.seed}"
     with runs.Run(save, "analysis", settings, args.resume) as run:
         if not run.finished:
-            runs.announce(f"{what}, on {first.device}, {first.settings['dataset']}", standard, how, save)
+            runs.announce(f"{what}, on {device}, {reads.dataset}", standard, values, save)
             run.begin({"images": [trained.data.describe()["images"] for trained in supernets]})
         yield run
     print(f"\nwritten to {run.picture} and {run.save}")
@@ -163,39 +142,35 @@ def measure_strength(judge: ptnas.Judge, cell_type: str, edge: int, supernet: st
     }
 
 
-def compare_strengths(args: Namespace, list_edges: Callable, draw: Callable) -> None:
-    """Measures the strengths on some edges of the supernets, draws and prints them. Raises UserError.
-
-    list_edges: returns the edges of a supernet, as (cell type, edge); draw: as `plots.draw_strengths`.
-    """
-    supernets = [load_supernet(path, args) for path in list_checkpoints(args)]
+def compare_strengths(args: Namespace, supernets: list[Trained], edges: list[list[Edge]], draw: Draw) -> None:
+    """Measures the strengths on these edges of each supernet, draws and prints them. Raises UserError."""
     presets = []
     for trained in supernets:
-        key = [trained.settings[name] for name in ("preset", "dataset", "space")]
+        key = trained.reads.preset, trained.reads.dataset, trained.settings["space"]
         presets.append(runs.get_preset("select", *key)[1] | runs.get_preset("strength", *key)[1])
+        if trained.bilevel.supernet.fixed_alpha:
+            raise runs.UserError(f"the search of {trained.path} kept α at 0: there is nothing to compare")
     if any(preset != presets[0] for preset in presets):
         raise runs.UserError("--ckpt: supernets of different presets or data sets, whose strengths do not compare")
+    if not any(edges):
+        raise runs.UserError(f"{supernets[0].path}: the search decided all edges: there is nothing to compare")
     standard = ptnas.SelectionSettings.of(presets[0])
     settings = replace(standard, seed=args.seed, **runs.override({}, args, "metric", "tune_epochs"))
-    edges = []
-    for path, origin, bilevel, supernet, _, data in supernets:
-        if supernet.fixed_alpha:
-            raise runs.UserError(f"the search of {path} kept α at 0: there is nothing to compare")
-        bilevel.start_tuning()
-        judge = ptnas.Judge(bilevel, settings, *data.halve(origin["seed"]))
-        edges += [(judge, *edge, path.name) for edge in list_edges(supernet)]
-    if not edges:
-        raise runs.UserError(f"{supernets[0].path}: the search decided all edges: there is nothing to compare")
-    how = {name: getattr(settings, name) for name in ("metric", "tune_epochs", "noise_passes")}
-    how |= {name: getattr(args, name) for name in ("edges", "cell") if name in args}
+    values = {name: getattr(settings, name) for name in ("metric", "tune_epochs", "noise_passes")}
+    values |= {name: getattr(args, name) for name in ("edges", "cell") if name in args}
+    plan = []
+    for trained, own in zip(supernets, edges, strict=True):
+        trained.bilevel.start_tuning()
+        judge = ptnas.Judge(trained.bilevel, settings, trained.train, trained.valid)
+        plan += [(judge, *edge, trained.path.name) for edge in own]
 
     def picture(figure: Figure) -> None:
         draw(figure, run.records, settings.metric, settings.tune_epochs)
 
-    with open_run(args, supernets, asdict(standard), how) as run:
+    with open_run(args, supernets, asdict(standard), values) as run:
         if not run.finished:
-            steps = (measure_strength(*edge) for edge in edges[len(run.records) :])
-            for record in run.follow(steps, len(edges), "edge"):
+            steps = (measure_strength(*edge) for edge in plan[len(run.records) :])
+            for record in run.follow(steps, len(plan), "edge"):
                 run.keep()
                 run.draw(picture)
             write_measurements(run, summarise_agreement(run.records))
@@ -229,29 +204,25 @@ def fig1(args: Namespace) -> None:
     The strength of an operation is the accuracy after discretising the edge to it and tuning the rest. The command
     prints how its order agrees with that of α and with that of perturbation.
     """
-    generator = random.Random(args.seed)
-
-    def list_edges(supernet: ptnas.Supernet) -> list[tuple[str, int]]:
-        cell_types = supernet.space.cell_types
-        edges = [(cell_type, edge) for cell_type in cell_types for edge in supernet.undecided(cell_type)]
-        return generator.sample(edges, min(args.edges, len(edges)))
-
-    compare_strengths(args, list_edges, plots.draw_strengths)
+    generator, supernets, edges = random.Random(args.seed), load_supernets(args), []
+    for trained in supernets:
+        supernet = trained.bilevel.supernet
+        left = [(cell_type, edge) for cell_type in supernet.space.cell_types for edge in supernet.undecided(cell_type)]
+        edges.append(generator.sample(left, min(args.edges, len(left))))
+    compare_strengths(args, supernets, edges, plots.draw_strengths)
 
 
 def fig2(args: Namespace) -> None:
     """Draws Fig. 2: the operation with the largest α and the strongest operation, on every edge of a cell."""
-
-    def list_edges(supernet: ptnas.Supernet) -> list[tuple[str, int]]:
-        space = supernet.space
-        cell_type = args.cell or space.cell_types[0]
-        if cell_type not in space.cell_types:
-            raise runs.UserError(f"--cell {cell_type}: the space {space.name} has {', '.join(space.cell_types)}")
-        if supernet.decided(cell_type):
-            raise runs.UserError(f"the search decided edges of the {plots.CELL_NAMES[cell_type]}")
-        return [(cell_type, edge) for edge in supernet.undecided(cell_type)]
-
-    compare_strengths(args, list_edges, plots.draw_choices)
+    (trained,) = load_supernets(args)
+    supernet = trained.bilevel.supernet
+    cell_type = args.cell or supernet.space.cell_types[0]
+    if cell_type not in supernet.space.cell_types:
+        raise runs.UserError(f"--cell {cell_type}: {supernet.space.name} has {', '.join(supernet.space.cell_types)}")
+    if supernet.decided(cell_type):
+        raise runs.UserError(f"the search decided edges of the {plots.CELL_NAMES[cell_type]}")
+    edges = [(cell_type, edge) for edge in supernet.undecided(cell_type)]
+    compare_strengths(args, [trained], [edges], plots.draw_choices)
 
 
 # ==== Sec. 3.2, skip connections and unrolled estimation: Fig. 3, Table 1 ===========================================
@@ -378,11 +349,12 @@ def table1(args: Namespace) -> None:
     A shuffle swaps two random layers in every stage, or two random edges in every cell. Before they are measured, VGG
     and ResNet are trained on the same data set, as runs of their own.
     """
-    trained = load_supernet(*list_checkpoints(args), args)
+    (trained,) = load_supernets(args)
+    supernet = trained.bilevel.supernet
     if not args.resume:  # all three runs now: a later --resume must not go on from networks of an earlier table
         saves = [args.save.with_suffix(end) for end in (".json", ".vgg.pt", ".resnet.pt")]
         runs.move_aside(*itertools.chain.from_iterable(map(runs.name_files, saves)))
-    preset = runs.get_preset("table1", trained.settings["preset"], trained.settings["dataset"])[1]
+    preset = runs.get_preset("table1", trained.reads.preset, trained.reads.dataset)[1]
     standard = ptnas.RetrainSettings.of(preset)
     training = replace(standard, **runs.override({}, args, "epochs", "layers", "channels"))
     # The images of a folder are in the order of their classes, and a batch of one class has its own statistics.
@@ -391,7 +363,7 @@ def table1(args: Namespace) -> None:
 
     @cache
     def get_network(kind: str) -> nn.Module:
-        return trained.supernet if kind == "DARTS supernet" else train_network(kind, training, trained, args)
+        return supernet if kind == "DARTS supernet" else train_network(kind, training, trained, args)
 
     def measure(kind: str, number: int) -> Record:
         """Measures a network after a shuffle, or before any of them if `number` is 0."""
@@ -413,26 +385,25 @@ def table1(args: Namespace) -> None:
                 run.draw(picture)
             write_measurements(run, summarise_shuffles(run.records))
             run.finish(picture)
-    print_shuffles(run.records, Path(trained.settings["dataset"]).name)
+    print_shuffles(run.records, Path(trained.reads.dataset).name)
 
 
-def train_network(kind: str, how: ptnas.RetrainSettings, trained: Trained, args: Namespace) -> Staged:
+def train_network(kind: str, settings: ptnas.RetrainSettings, trained: Trained, args: Namespace) -> Staged:
     """Returns VGG or ResNet, trained on all the training images of the supernet's data set, as a run of its own."""
-    data, device = trained.data, trained.device
-    settings = {name: trained.settings[name] for name in ("dataset", "data", "limit", "image_size")}
-    settings |= {"network": kind, "seed": args.seed, **asdict(how)}
+    data, device = trained.data, trained.bilevel.w[0].device
+    reads = {name: getattr(trained.reads, name) for name in ("dataset", "data", "limit", "image_size")}
+    values = reads | {"network": kind, "seed": args.seed, **asdict(settings)}
     torch.manual_seed(runs.mix(args.seed))
-    network = Staged(kind, how.layers, how.channels, len(data.classes), data.channels).to(device)
-    save = args.save.with_suffix(f".{kind.lower()}.pt")
-    with runs.Run(save, "network", settings, args.resume) as run:
+    network = Staged(kind, settings.layers, settings.channels, len(data.classes), data.channels).to(device)
+    save, training = args.save.with_suffix(f".{kind.lower()}.pt"), ptnas.Training(network, settings)
 
-        def picture(figure: Figure) -> None:
-            plots.draw_retraining(figure, run.records, kind)
+    def picture(figure: Figure) -> None:
+        plots.draw_retraining(figure, run.records, kind)
 
-        training = ptnas.Training(network, how)
+    with runs.Run(save, "network", values, args.resume) as run:
         run.begin(data.describe() | {"computing": runs.describe_machine(device)}, training)
         steps = ptnas.retrain(training, data.train, data.test, len(run.records))
-        for record in run.follow(steps, how.epochs, "epoch"):
+        for record in run.follow(steps, settings.epochs, "epoch"):
             run.keep()
             run.draw(picture)
         if not run.finished:

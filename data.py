@@ -16,9 +16,9 @@ import pickle
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -30,7 +30,22 @@ from torchvision import datasets
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from runs import DATASETS, Known, UserError, get_share, mix, note, set_up_worker, speaks, take_turns
+from genotypes import SPACES
+from ptnas import Bilevel, Record, SearchSettings
+from runs import (
+    DATASETS,
+    Known,
+    RunSettings,
+    UserError,
+    blame,
+    get_share,
+    load_search,
+    mix,
+    note,
+    set_up_worker,
+    speaks,
+    take_turns,
+)
 
 warnings.filterwarnings("ignore", module="PIL")  # damaged EXIF; large images, of which twice as large are an error
 warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores, if asked to
@@ -194,14 +209,42 @@ def load_data(settings: dict, device: torch.device, workers: int | None = None, 
     return ImageData(train, test, tuple(classes), channels, size)
 
 
-def load_supernet_data(
-    checkpoint: dict, path: Path, settings: dict, device: torch.device, workers: int | None = None
-) -> ImageData:
-    """Loads a data set in the image size of a supernet. Raises UserError if it has other classes or channels."""
-    data = load_data(settings | {"image_size": checkpoint["image_size"]}, device, workers)
+class Trained(NamedTuple):
+    """A supernet as its search left it, with the images to go on with."""
+
+    path: Path
+    bilevel: Bilevel  # the supernet and its optimisers
+    train: Images  # the halves of the search
+    valid: Images
+    data: ImageData
+    reads: RunSettings  # says which images these are
+    settings: dict[str, Any]  # of the search
+    records: list[Record]  # of the epochs
+
+
+def load_supernet(
+    path: Path, device: torch.device | str = "cpu", dataset: str | None = None, folder: str | None = None,
+    workers: int | None = None, amp: bool = False, low_memory: bool = False,
+) -> Trained:  # fmt: skip
+    """Loads what train_search.py saved, with the images of its search or, in their place, `dataset` from `folder`.
+
+    amp, low_memory: how to tune it, see `ptnas.SearchSettings` and `ptnas.SearchCell`. Raises UserError if the file
+    holds no supernet, or if the images have other classes or channels.
+    """
+    checkpoint = load_search(path)
+    settings, given = checkpoint["settings"], {"dataset": dataset, "data": folder}
+    reads = RunSettings.of(settings | {name: value for name, value in given.items() if value is not None})
+    data = load_data(asdict(reads) | {"image_size": checkpoint["image_size"]}, torch.device(device), workers)
     if list(data.classes) != checkpoint["classes"] or data.channels != checkpoint["channels"]:
-        raise UserError(f"{path} was trained on images of other classes or channels than {settings['dataset']} has")
-    return data
+        raise UserError(f"{path} was trained on images of other classes or channels than {reads.dataset} has")
+    with blame(path, "holds no supernet"):
+        search = replace(SearchSettings.of(settings), amp=amp)
+        supernet = search.build_supernet(SPACES[settings["space"]], len(data.classes), data.channels, low_memory)
+        bilevel = Bilevel(supernet.to(device), search)
+        bilevel.load_state_dict(checkpoint["state"])
+    if bilevel.epochs < search.epochs:
+        note(f"note: {path} is the supernet after {bilevel.epochs} of {search.epochs} epochs")
+    return Trained(Path(path), bilevel, *data.halve(reads.seed), data, reads, settings, checkpoint["records"])
 
 
 def find_data(name: str, root: Path, image_size: int | None, seed: int, workers: int) -> Parts:

@@ -547,12 +547,12 @@ def anneal(start: float, end: float, done: int, total: int) -> float:
 def search(bilevel: Bilevel, train: Data, valid: Data) -> Iterator[Record]:
     """Trains a supernet for the epochs that are left (Eq. 1). Yields the record of each: learning rate, accuracies in
     percent, losses, the gap of Fig. 3, and softmax(α) per cell type, (edges, operations)."""
-    supernet, how = bilevel.supernet, bilevel.settings
-    for epoch in range(bilevel.epochs, how.epochs):
-        bilevel.lr = anneal(how.lr, min(how.lr_min, how.lr), epoch, how.epochs)
-        bilevel.noise_scale = grow_noise(epoch, how.epochs)
+    supernet, settings = bilevel.supernet, bilevel.settings
+    for epoch in range(bilevel.epochs, settings.epochs):
+        bilevel.lr = anneal(settings.lr, min(settings.lr_min, settings.lr), epoch, settings.epochs)
+        bilevel.noise_scale = grow_noise(epoch, settings.epochs)
         trained = bilevel.train_epoch(train, valid)
-        (measured,) = evaluate(supernet, valid, how.eval_batch_size)
+        (measured,) = evaluate(supernet, valid, settings.eval_batch_size)
         yield {
             "epoch": epoch + 1,
             "lr": bilevel.lr,
@@ -896,16 +896,16 @@ def search_sgas(bilevel: Bilevel, train: Data, valid: Data) -> Iterator[Record]:
     The paper says that w trains alone for the first 10 epochs. Here α trains from the start, as in the release of SGAS:
     otherwise the first decision would be random.
     """
-    space, how = bilevel.supernet.space, bilevel.settings
-    judge = Judge(bilevel, SelectionSettings(criterion=how.sgas, metric=how.sgas_metric), train, valid)
-    schedule = schedule_sgas(space, how.epochs)
-    bilevel.batch_size += how.sgas_batch_growth * sum(epoch <= bilevel.epochs for epoch in schedule)
+    space, settings = bilevel.supernet.space, bilevel.settings
+    judge = Judge(bilevel, SelectionSettings(criterion=settings.sgas, metric=settings.sgas_metric), train, valid)
+    schedule = schedule_sgas(space, settings.epochs)
+    bilevel.batch_size += settings.sgas_batch_growth * sum(epoch <= bilevel.epochs for epoch in schedule)
     for record in search(bilevel, train, valid):
         decisions = []
         for _ in range(schedule.count(record["epoch"])):
             for cell_type in space.cell_types:
                 decisions += decide_best_edge(judge, cell_type)
-            bilevel.batch_size += how.sgas_batch_growth
+            bilevel.batch_size += settings.sgas_batch_growth
         yield record | {"decisions": decisions}
 
 
@@ -1066,19 +1066,20 @@ class Training:
 
     def train_epoch(self, train: Data, epoch: int, drop_probability: float) -> Measurement:
         """Trains for one pass over the training images. Returns the measurement on the training batches."""
-        how, meter, network = self.settings, Meter(), self.network.train()
+        settings, meter, network = self.settings, Meter(), self.network.train()
         statistics = [buffer for buffer in network.buffers() if buffer.is_floating_point()]  # running ones, of norms
-        first = epoch * train.count(how.batch_size)
-        for number, (images, labels) in enumerate(train.batches(how.batch_size, epoch), first):
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=how.amp):
+        cross_entropy = partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
+        first = epoch * train.count(settings.batch_size)
+        for number, (images, labels) in enumerate(train.batches(settings.batch_size, epoch), first):
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.amp):
                 logits, auxiliary = network(images, number, drop_probability)
-                loss = F.cross_entropy(logits, labels, label_smoothing=how.label_smoothing)
+                loss = cross_entropy(logits, labels)
                 if auxiliary is not None:
-                    loss += how.auxiliary * F.cross_entropy(auxiliary, labels, label_smoothing=how.label_smoothing)
+                    loss += settings.auxiliary * cross_entropy(auxiliary, labels)
             self.optimizer.zero_grad()
             loss.backward()
             average([*(parameter.grad for parameter in network.parameters()), *statistics])
-            nn.utils.clip_grad_norm_(network.parameters(), how.clip)
+            nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
             self.optimizer.step()
             meter.add(logits, labels)
         return meter.read()
@@ -1096,17 +1097,19 @@ def retrain(training: Training, train: Data, test: Data, done: int = 0) -> Itera
     """Trains a discrete network for the epochs that are left after `done`. Yields the record of each: learning rate,
     accuracies and test error in percent, losses; in ImageNet form also the top-5 error; after the last epoch also
     accuracy and number of test images of each class."""
-    how = training.settings
-    for epoch in range(done, how.epochs):
-        lr = how.lr * 0.97**epoch if how.decay == "exponential" else anneal(how.lr, 0.0, epoch, how.epochs)
+    settings = training.settings
+    for epoch in range(done, settings.epochs):
+        lr = anneal(settings.lr, 0.0, epoch, settings.epochs)
+        if settings.decay == "exponential":
+            lr = settings.lr * 0.97**epoch
         training.optimizer.param_groups[0]["lr"] = lr
-        trained = training.train_epoch(train, epoch, how.drop_path * epoch / how.epochs)
-        (tested,) = evaluate(training.network.eval(), test, how.eval_batch_size)
+        trained = training.train_epoch(train, epoch, settings.drop_path * epoch / settings.epochs)
+        (tested,) = evaluate(training.network.eval(), test, settings.eval_batch_size)
         record = {"epoch": epoch + 1, "lr": lr, **trained.record("train"), **tested.record("test")}
         record["test_error"] = 100 - tested.accuracy
-        if how.form == "imagenet":
+        if settings.form == "imagenet":
             record["test_error_top5"] = 100 - tested.top5
-        if epoch + 1 == how.epochs:
+        if epoch + 1 == settings.epochs:
             record["class_accuracy"] = [100 * right / images if images else None for right, images in tested.by_class]
             record["class_images"] = [images for _, images in tested.by_class]
         yield record

@@ -434,9 +434,9 @@ def fig9(args: Namespace) -> None:
         with runs.blame(supernet, "is no supernet"):
             trained = "α " + ", ".join(search[name] for name in ("alpha", "noise", "sgas") if search[name] != "none")
         for epochs in dict.fromkeys(args.tunings):
-            how = {"ckpt": supernet, "tune_epochs": epochs, "seed": search["seed"], "benchmark": args.benchmark}
+            options = {"ckpt": supernet, "tune_epochs": epochs, "seed": search["seed"], "benchmark": args.benchmark}
             save = args.folder / f"{supernet.stem}.tune{epochs}.json"
-            jobs.append(Job(save, ["select.py", *list_options(how)], supernet))
+            jobs.append(Job(save, ["select.py", *list_options(options)], supernet))
             points.append({"method": trained, "seed": search["seed"], "tune_epochs": epochs})
     if len({job.save for job in jobs}) < len(jobs):
         raise runs.UserError("--ckpt: two supernets have the same file name")

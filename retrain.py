@@ -51,25 +51,25 @@ def command(argv: Sequence[str] | None) -> None:
         standard = {"image_size": origin.get("image_size")} | standard
     flags = ("layers", "channels", "epochs", "batch_size", "lr", "amp", "limit", "image_size")
     values = runs.override(standard, args, *flags)
-    how = RetrainSettings.of(values)
+    settings = RetrainSettings.of(values)
     if space == "nb201" and dataset == "imagenet":
         raise runs.UserError("a network of NAS-Bench-201 has no ImageNet form; imagenet16-120 is made for it")
     folder = args.data or (origin.get("data") if same else None)
     reads = {"dataset": dataset, "data": folder, "preset": preset, "seed": args.seed}
-    settings = {"genotype": str(genotype), **asdict(runs.RunSettings.of(values | reads)), **asdict(how)}
+    everything = {"genotype": str(genotype), **asdict(runs.RunSettings.of(values | reads)), **asdict(settings)}
     if args.summary:
-        summarise(genotype, how, dataset, values.get("image_size"))
+        summarise(genotype, settings, dataset, values.get("image_size"))
         return
     device = runs.set_up(args)
-    with runs.Run(args.save, "network", settings, args.resume) as run:
+    with runs.Run(args.save, "network", everything, args.resume) as run:
         if not run.finished:
-            data = load_data(settings, device, args.workers, how.cutout)
-            images = f"{len(data.train)} images of {data.image_size}x{data.image_size} from {settings['dataset']}"
+            data = load_data(everything, device, args.workers, settings.cutout)
+            images = f"{len(data.train)} images of {data.image_size}x{data.image_size} from {everything['dataset']}"
             what = f"training of a network, preset {preset}, seed {args.seed}, on {device}, {images}"
             runs.announce(what, asdict(RetrainSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
-            train(run, genotype, origin, how, data, device)
-    print(f"network {args.save}: {how.epochs} epochs, {describe_result(run.records[-1])}")
+            train(run, genotype, origin, settings, data, device)
+    print(f"network {args.save}: {settings.epochs} epochs, {describe_result(run.records[-1])}")
 
 
 def describe_result(last: dict) -> str:
@@ -84,15 +84,15 @@ def describe_result(last: dict) -> str:
 
 
 def train(
-    run: runs.Run, genotype: runs.Architecture, origin: dict, how: RetrainSettings, data: ImageData,
+    run: runs.Run, genotype: runs.Architecture, origin: dict, settings: RetrainSettings, data: ImageData,
     device: torch.device,
 ) -> None:  # fmt: skip
     """Trains for the epochs that are left. origin: what genotype.json says of the search and the selection."""
     torch.manual_seed(runs.mix(run.settings["seed"]))
-    network = how.build_network(genotype, len(data.classes), data.channels)
+    network = settings.build_network(genotype, len(data.classes), data.channels)
     size, dataset = count_parameters(network), run.settings["dataset"].rsplit("/", 1)[-1]
     title = f"{dataset}: {len(network.skeleton.cells)} cells, {size:,} parameters"
-    training = Training(network.to(device), how)
+    training = Training(network.to(device), settings)
     facts = {
         **data.describe(),
         "mean": data.train.mean.flatten().tolist(),
@@ -106,21 +106,21 @@ def train(
     def picture(figure: plots.Figure) -> None:
         plots.draw_retraining(figure, run.records, title)
 
-    for record in run.follow(retrain(training, data.train, data.test, len(run.records)), how.epochs, "epoch"):
+    for record in run.follow(retrain(training, data.train, data.test, len(run.records)), settings.epochs, "epoch"):
         run.keep()
         run.draw(picture)
     run.finish(picture)
 
 
-def summarise(genotype: runs.Architecture, how: RetrainSettings, dataset: str, image_size: int | None) -> None:
+def summarise(genotype: runs.Architecture, settings: RetrainSettings, dataset: str, image_size: int | None) -> None:
     """Prints parameters and multiply-adds of the network."""
     if dataset not in runs.DATASETS:
         raise runs.UserError(f"--summary reads no data; name one of {', '.join(runs.DATASETS)} with --dataset")
     known = runs.DATASETS[dataset]
-    network, size = how.build_network(genotype, known.classes, known.channels), image_size or known.size
+    network, size = settings.build_network(genotype, known.classes, known.channels), image_size or known.size
     multiply_adds = count_multiply_adds(network, known.channels, size)
     counts = f"{count_parameters(network):,} parameters, {multiply_adds:,} multiply-adds"
-    cells = f"{len(network.skeleton.cells)} cells, {how.channels} channels, {known.classes} classes"
+    cells = f"{len(network.skeleton.cells)} cells, {settings.channels} channels, {known.classes} classes"
     print(f"{cells}: {counts} for an image of {size}x{size}")
 
 
@@ -145,8 +145,8 @@ def load_network(path: Path) -> tuple[Network, list[str], Callable[[Path], Tenso
     """
     saved = runs.load_checkpoint(Path(path), "network")
     with runs.blame(path, "holds no network"):
-        architecture, how = read_architecture(saved["settings"]["genotype"]), RetrainSettings.of(saved["settings"])
-        network = how.build_network(architecture, len(saved["classes"]), saved["channels"])
+        architecture, settings = read_architecture(saved["settings"]["genotype"]), RetrainSettings.of(saved["settings"])
+        network = settings.build_network(architecture, len(saved["classes"]), saved["channels"])
         network.load_state_dict(saved["state"]["network"])
         mean, deviation = (torch.tensor(saved[name])[:, None, None] for name in ("mean", "deviation"))
         mode, imagenet = "RGB" if saved["channels"] == 3 else "L", saved["settings"]["dataset"] == "imagenet"

@@ -627,7 +627,7 @@ def load_search(path: Path) -> dict[str, Any]:
     """Returns the checkpoint of a search that has finished at least one epoch. Raises UserError."""
     checkpoint = load_checkpoint(path, "supernet")
     with blame(path, "is no checkpoint of a search"):
-        records, epochs = checkpoint["records"], checkpoint["settings"]["epochs"]
+        records = checkpoint["records"]
         reads = RunSettings.of(checkpoint["settings"])
         replace(reads, image_size=checkpoint["image_size"])  # checks the image size too
         checkpoint["settings"] |= asdict(reads)
@@ -637,8 +637,6 @@ def load_search(path: Path) -> dict[str, Any]:
             raise UserError(f"{path}: no epoch of this search is finished")
         if not all(records[-1][name] >= 0 for name in ("epoch", "valid_accuracy")):
             raise ValueError("the last record is wrong")
-    if len(records) < epochs:
-        note(f"note: {path} is the supernet after {len(records)} of {epochs} epochs")
     return checkpoint
 
 

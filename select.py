@@ -26,16 +26,14 @@ if __name__ == "select":
 else:
     from argparse import Namespace
     from collections.abc import Sequence
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
     from pathlib import Path
-
-    import torch
 
     import plots
     import runs
-    from data import load_supernet_data
-    from genotypes import SPACES, Arch
-    from ptnas import Bilevel, Judge, SearchSettings, SelectionSettings, plan_rounds, select
+    from data import Trained, load_supernet
+    from genotypes import Arch
+    from ptnas import Judge, SelectionSettings, plan_rounds, select
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
@@ -55,83 +53,78 @@ def command(argv: Sequence[str] | None) -> None:
     if args.save.with_suffix(".pt").resolve() == args.ckpt.resolve():
         better = args.save.with_stem(f"{args.save.stem}-genotype")
         raise runs.UserError(f"--save {args.save}: its state would overwrite {args.ckpt}; use --save {better}")
-    checkpoint = runs.load_search(args.ckpt)
-    trained = checkpoint["settings"]
-    dataset = args.dataset or trained["dataset"]
-    preset, standard = runs.get_preset("select", args.preset or trained["preset"], dataset, trained["space"])
+    search = runs.load_search(args.ckpt)["settings"]
+    dataset = args.dataset or search["dataset"]
+    preset, standard = runs.get_preset("select", args.preset or search["preset"], dataset, search["space"])
     values = runs.override(standard, args, "criterion", "metric", "tune_epochs")
-    how = SelectionSettings.of(values | {"seed": args.seed})
-    if how.criterion == "magnitude" and trained["alpha"] == "fixed":
+    settings = SelectionSettings.of(values | {"seed": args.seed})
+    if settings.criterion == "magnitude" and search["alpha"] == "fixed":
         raise runs.UserError("--criterion magnitude ranks by α, and the search of this supernet kept α at 0")
-    if args.benchmark and trained["space"] != "nb201":
-        raise runs.UserError(f"--benchmark is for the space nb201, and {args.ckpt} is of {trained['space']}")
-    benchmark = runs.load_benchmark(args.benchmark) if trained["space"] == "nb201" else {}
-    settings = {
-        "space": trained["space"],
+    if args.benchmark and search["space"] != "nb201":
+        raise runs.UserError(f"--benchmark is for the space nb201, and {args.ckpt} is of {search['space']}")
+    benchmark = runs.load_benchmark(args.benchmark) if search["space"] == "nb201" else {}
+    everything = {
+        "space": search["space"],
         "dataset": dataset,
-        "data": args.data or trained["data"],
+        "data": args.data or search["data"],
         "preset": preset,
         "supernet": runs.fingerprint(args.ckpt),
         "amp": args.amp,
-        **asdict(how),
+        **asdict(settings),
     }
     device = runs.set_up(args)
-    with runs.Run(args.save, "selection", settings, args.resume) as run:
+    with runs.Run(args.save, "selection", everything, args.resume) as run:
         if not run.finished:
-            what = f"selection on {settings['space']}, preset {preset}, seed {args.seed}, on {device}"
-            what += f", from {args.ckpt}, images from {settings['dataset']}"
+            what = f"selection on {search['space']}, preset {preset}, seed {args.seed}, on {device}"
+            what += f", from {args.ckpt}, images from {dataset}"
             runs.announce(what, asdict(SelectionSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
-            decide(run, checkpoint, how, benchmark, args, device)
+            where = dataset, everything["data"]
+            trained = load_supernet(args.ckpt, device, *where, args.workers, args.amp, args.low_memory)
+            computing = runs.describe_machine(device)
+            decide(run, trained, settings, computing, benchmark)
     if runs.speaks():
         report(args.save, benchmark)
 
 
 def decide(
-    run: runs.Run, checkpoint: dict, how: SelectionSettings, benchmark: runs.Benchmark, args: Namespace,
-    device: torch.device,
-) -> None:  # fmt: skip
-    """Plays the rounds that are left and writes the genotype."""
-    trained, settings = checkpoint["settings"], run.settings
-    where = {name: settings[name] for name in ("dataset", "data")}
-    data = load_supernet_data(checkpoint, args.ckpt, trained | where, device, args.workers)
-    with runs.blame(args.ckpt, "holds no supernet"):
-        search, space = replace(SearchSettings.of(trained), amp=args.amp), SPACES[trained["space"]]
-        supernet = search.build_supernet(space, len(data.classes), data.channels, args.low_memory).to(device)
-        bilevel = Bilevel(supernet, search)
-        bilevel.load_state_dict(checkpoint["state"])
-        sgas_decisions = [made for record in checkpoint["records"] for made in record.get("decisions", ())]
-    bilevel.start_tuning()
-    judge, rounds = Judge(bilevel, how, *data.halve(trained["seed"])), plan_rounds(supernet, how.seed)
-    title = f"{space.name}, {how.criterion}" + (f" by {how.metric}" if how.criterion != "magnitude" else "")
+    run: runs.Run, trained: Trained, settings: SelectionSettings, computing: dict, benchmark: runs.Benchmark
+) -> None:
+    """Plays the rounds that are left and writes the genotype. computing: what is known of the machine."""
+    trained.bilevel.start_tuning()
+    judge = Judge(trained.bilevel, settings, trained.train, trained.valid)
+    rounds = plan_rounds(judge.supernet, settings.seed)
+    title = f"{judge.supernet.space.name}, {settings.criterion}"
+    title += f" by {settings.metric}" if settings.criterion != "magnitude" else ""
     if not rounds:
-        runs.note(f"note: the search decided all edges of {args.ckpt}; none is left to select")
-        title = f"{space.name}, SGAS by {search.sgas}"
-    run.begin({"images": data.describe()["images"], "computing": runs.describe_machine(device)}, bilevel)
+        runs.note(f"note: the search decided all edges of {trained.path}; none is left to select")
+        title = f"{judge.supernet.space.name}, SGAS by {trained.settings['sgas']}"
+    run.begin({"images": trained.data.describe()["images"], "computing": computing}, trained.bilevel)
     for record in run.follow(select(judge, rounds, len(run.records)), len(rounds), "round"):
         run.keep()
         run.draw(lambda figure: plots.draw_selection(figure, run.records, title))
-    found = supernet.genotype()
-    seconds = {"search": checkpoint["records"], "selection": run.records}
+    found, records = judge.supernet.genotype(), trained.records + run.records
+    before, after = trained.records[-1]["valid_accuracy"], records[-1]["valid_accuracy"]
+    seconds = {"search": trained.records, "selection": run.records}
     content = {
         "schema": runs.SCHEMA,
-        **settings,
-        "image_size": data.image_size,
-        "channels": data.channels,
-        "search": trained,
-        "computing": runs.describe_machine(device),
-        "supernet_accuracy": checkpoint["records"][-1]["valid_accuracy"],
-        "valid_accuracy": run.records[-1]["valid_accuracy"] if run.records else judge.measure()[0].accuracy,
+        **run.settings,
+        "image_size": trained.data.image_size,
+        "channels": trained.data.channels,
+        "search": trained.settings,
+        "computing": computing,
+        "supernet_accuracy": before,
+        "valid_accuracy": after,
         "seconds": {name: round(sum(record["seconds"] for record in own), 3) for name, own in seconds.items()},
         **({"arch": str(found)} if isinstance(found, Arch) else {"genotype": found.to_json(), "text": str(found)}),
-        "decisions": sgas_decisions + [made for record in run.records for made in record["decisions"]],
+        "decisions": [made for record in records for made in record.get("decisions", ())],
     }
     if benchmark:
         content["test_error"] = benchmark[str(found)]
         errors = [each["cifar10"] for each in benchmark.values()]
         chance = f"a random architecture has {sum(errors) / len(errors):.2f}%, the best {min(errors):.2f}%"
         title += f"\ntrue test error on CIFAR-10: {benchmark[str(found)]['cifar10']:.2f}% ({chance})"
-    runs.write_json(args.save, content)
+    runs.write_json(run.save, content)
     run.finish(lambda figure: plots.draw_selection(figure, run.records, title, found))
 
 

@@ -49,42 +49,42 @@ def command(argv: Sequence[str] | None) -> None:
     preset, standard = runs.get_preset("search", args.preset, dataset, args.space)
     flags = ("layers", "channels", "epochs", "batch_size", "lr", "alpha", "order", "alpha_lr", "noise", "sgas", "amp")
     values = runs.override(standard, args, *flags, "limit", "image_size")
-    how = SearchSettings.of(values)
-    if SPACES[args.space].family == "darts" and how.layers < 3:
+    settings = SearchSettings.of(values)
+    if SPACES[args.space].family == "darts" and settings.layers < 3:
         raise runs.UserError("--layers: a supernet with both kinds of cell needs at least 3 cells")
-    if how.sgas != "none" and how.alpha == "fixed":
-        raise runs.UserError(f"--sgas {how.sgas} orders the edges by α, and --alpha fixed keeps it at 0")
+    if settings.sgas != "none" and settings.alpha == "fixed":
+        raise runs.UserError(f"--sgas {settings.sgas} orders the edges by α, and --alpha fixed keeps it at 0")
     reads = {"dataset": dataset, "data": args.data, "preset": preset, "seed": args.seed}
     reads = runs.RunSettings.of(values | reads)
-    settings = {"space": args.space, **asdict(reads), **asdict(how)}
+    everything = {"space": args.space, **asdict(reads), **asdict(settings)}
     device = runs.set_up(args)
-    with runs.Run(args.save, "supernet", settings, args.resume) as run:
+    with runs.Run(args.save, "supernet", everything, args.resume) as run:
         if not run.finished:
-            data = load_data(settings, device, args.workers)
+            data = load_data(everything, device, args.workers)
             images = f"{len(data.train)} images of {data.image_size}x{data.image_size} from {reads.dataset}"
             what = f"search on {args.space}, preset {preset}, seed {args.seed}, on {device}, {images}"
             runs.announce(what, asdict(SearchSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
-            if how.sgas != "none" and not SPACES[args.space].has_none:
+            if settings.sgas != "none" and not SPACES[args.space].has_none:
                 runs.note(f"note: {args.space} has no `none`, so importance is constant and certainty orders the edges")
-            train(run, how, data, args, device)
+            train(run, settings, data, args, device)
     accuracy = run.records[-1]["valid_accuracy"]
-    print(f"supernet {args.save}: space {args.space}, {how.epochs} epochs, validation accuracy {accuracy:.2f}%")
+    print(f"supernet {args.save}: space {args.space}, {settings.epochs} epochs, validation accuracy {accuracy:.2f}%")
 
 
-def train(run: runs.Run, how: SearchSettings, data: ImageData, args: Namespace, device: torch.device) -> None:
+def train(run: runs.Run, settings: SearchSettings, data: ImageData, args: Namespace, device: torch.device) -> None:
     """Trains for the epochs that are left."""
     space = SPACES[args.space]
     torch.manual_seed(runs.mix(args.seed))
-    supernet = how.build_supernet(space, len(data.classes), data.channels, args.low_memory).to(device)
-    bilevel = Bilevel(supernet, how)
+    supernet = settings.build_supernet(space, len(data.classes), data.channels, args.low_memory).to(device)
+    bilevel = Bilevel(supernet, settings)
     run.begin(data.describe() | {"computing": runs.describe_machine(device)}, bilevel)
 
     def picture(figure: plots.Figure) -> None:
         plots.draw_search(figure, run.records, space)
 
-    algorithm = search if how.sgas == "none" else search_sgas
-    for record in run.follow(algorithm(bilevel, *data.halve(args.seed)), how.epochs, "epoch"):
+    algorithm = search if settings.sgas == "none" else search_sgas
+    for record in run.follow(algorithm(bilevel, *data.halve(args.seed)), settings.epochs, "epoch"):
         if args.keep_every and record["epoch"] % args.keep_every == 0:
             run.keep(runs.name_snapshot(run.checkpoint, record["epoch"]))
         run.keep()

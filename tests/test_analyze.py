@@ -6,6 +6,7 @@ import random
 import re
 from contextlib import nullcontext
 from statistics import mean, stdev
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from scipy.stats import kendalltau
 
 import ptnas
 import runs
-from data import load_supernet_data
+from data import load_supernet
 from genotypes import PUBLISHED, SPACES
 from ptnas import SearchSettings
 from tests.conftest import Batches, blank, load_script, make_images, make_supernet, write_image_folder
@@ -189,8 +190,9 @@ def test_fig1_measures_random_edges_of_several_supernets(folder, tmp_path, capsy
 
 def test_fig7_is_fig1_and_the_seed_chooses_the_edges(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    supernet, edges = make_supernet(), []
-    monkeypatch.setattr(ANALYZE, "compare_strengths", lambda args, list_edges, draw: edges.append(list_edges(supernet)))
+    trained, edges = Mock(bilevel=Mock(supernet=make_supernet())), []
+    monkeypatch.setattr(ANALYZE, "load_supernets", lambda args: [trained])
+    monkeypatch.setattr(ANALYZE, "compare_strengths", lambda args, supernets, chosen, draw: edges.extend(chosen))
     for command, seed in (("fig1", "1"), ("fig7", "1"), ("fig1", "2")):
         assert ANALYZE.main([command, "--edges", "5", "--seed", seed]) == 0
     assert edges[0] == edges[1] != edges[2]
@@ -223,15 +225,11 @@ def test_table1_measures_before_and_after_every_shuffle(folder, tmp_path, capsys
     records, out = found["measured"], capsys.readouterr().out
     kinds = [(kind, number) for kind in ("VGG", "ResNet", "DARTS supernet") for number in range(3)]
     assert [(record["network"], record["shuffle"]) for record in records] == kinds
-    checkpoint = runs.load_checkpoint(path, "supernet")
-    search = SearchSettings.of(checkpoint["settings"])
-    data = load_supernet_data(checkpoint, path, checkpoint["settings"], torch.device("cpu"))
-    supernet = search.build_supernet(SPACES["nb201"], 10, 1)
-    supernet.load_state_dict(checkpoint["state"]["supernet"])
-    networks = {"DARTS supernet": (supernet, ANALYZE.shuffle_edges)}
+    trained = load_supernet(path)
+    networks = {"DARTS supernet": (trained.bilevel.supernet, ANALYZE.shuffle_edges)}
     for kind, paper in (("VGG", "92.69 | 9.83 ± 0.33"), ("ResNet", "93.86 | 83.20 ± 2.03")):
-        network, trained = ANALYZE.Staged(kind, 3, 4, 10, 1), tmp_path / f"figure.{kind.lower()}.pt"
-        network.load_state_dict(runs.load_checkpoint(trained, "network")["state"]["network"])
+        network, file = ANALYZE.Staged(kind, 3, 4, 10, 1), tmp_path / f"figure.{kind.lower()}.pt"
+        network.load_state_dict(runs.load_checkpoint(file, "network")["state"]["network"])
         networks[kind] = (network.eval(), ANALYZE.shuffle_layers)
         before, *after = (record["test_accuracy"] for record in records if record["network"] == kind)
         assert before not in after
@@ -240,7 +238,7 @@ def test_table1_measures_before_and_after_every_shuffle(folder, tmp_path, capsys
     for (kind, number), record in zip(kinds, records, strict=True):
         network, shuffle = networks[kind]
         with shuffle(network, random.Random(f"0 {kind} {number}")) if number else nullcontext():
-            (measured,) = ptnas.evaluate(network, data.test, search.eval_batch_size)
+            (measured,) = ptnas.evaluate(network, trained.data.test, SearchSettings.eval_batch_size)
         assert record["test_accuracy"] == measured.accuracy
 
 
@@ -317,7 +315,7 @@ def test_errors_of_the_user_become_one_line(folder, tmp_path, monkeypatch, capsy
         (["fig1", *ckpt["supernet"], str(folder / "supernet.pt")], "the same file name"),
         (["fig1", *ckpt["supernet"], "--tune-epochs", "-1"], "tune_epochs is"),
         (["fig2", *ckpt["decided"]], "the search decided"),
-        (["fig2", *ckpt["nb201"], "--cell", "reduce"], "the space nb201 has cell"),
+        (["fig2", *ckpt["nb201"], "--cell", "reduce"], "nb201 has cell"),
         (["fig3", "text.jsonl"], "not the log of a search"),
         (["fig3", str(folder / "s4.jsonl")], "no edge has both"),
         (["table1", *ckpt["supernet"], "--layers", "2"], "at least 3"),
