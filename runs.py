@@ -324,7 +324,6 @@ def raise_on_signals() -> Iterator[None]:
     """Turns the first SIGINT or SIGTERM into `Stopped`, and an error after it too: a worker that the signal has ended
     looks like one that was lost. Python drops an exception inside a destructor, so `check_signals` raises it again at
     the next step."""
-
     process = os.getpid()
 
     def stop(number: int, _: Any) -> None:
@@ -347,10 +346,11 @@ def raise_on_signals() -> Iterator[None]:
         stopped.resumable = getattr(error, "resumable", False)
         raise stopped from None
     finally:
-        # Workers read images, and PyTorch would wait long for each.
+        # Workers read images. PyTorch would wait long for each, and raises if a signal has ended one.
         for worker in multiprocessing.active_children() if HEARD else ():
-            worker.terminate()
-            worker.join()
+            with contextlib.suppress(RuntimeError):
+                worker.terminate()
+                worker.join()
         for number, handler in before.items():
             signal.signal(number, handler)
 
