@@ -156,7 +156,7 @@ def compare_strengths(args: Namespace, supernets: list[Trained], edges: list[lis
         raise runs.UserError(f"{supernets[0].path}: the search decided all edges: there is nothing to compare")
     standard = ptnas.SelectionSettings.of(presets[0])
     settings = replace(standard, seed=args.seed, **runs.override({}, args, "metric", "tune_epochs"))
-    values = {name: getattr(settings, name) for name in ("metric", "tune_epochs", "noise_passes")}
+    values = {name: getattr(settings, name) for name in ("metric", "tune_epochs", "passes")}
     values |= {name: getattr(args, name) for name in ("edges", "cell") if name in args}
     plan = []
     for trained, own in zip(supernets, edges, strict=True):
@@ -318,7 +318,7 @@ class Staged(nn.Module):
         self.stages = nn.ModuleList(nn.Sequential(*stage) for stage in stages)
         self.classifier = nn.Linear(4 * channels, classes)
 
-    def forward(self, x: Tensor, batch: int = 0, drop_path: float = 0.0) -> Tensor | tuple[Tensor, None]:
+    def forward(self, x: Tensor, number: int = 0, drop_path: float = 0.0) -> Tensor | tuple[Tensor, None]:
         """Takes and returns what `ptnas.Network` does, without auxiliary logits. x: (N, image channels, H, W)."""
         x = self.stem(x)
         for stage in self.stages:

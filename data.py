@@ -93,11 +93,13 @@ class Images:
             images = self._normalise(images)
             yield random_cutout(images, self.cutout, generator) if self.cutout else images, labels
 
-    def clean(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields whole batches without augmentation, always the same: number rank, rank + processes, ... of all."""
+    def clean(self, size: int) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+        """Yields number and content of this process's batches, those with the numbers rank, rank + processes, ... of
+        all, without augmentation."""
         rank, processes = self.share
-        for images, labels in self._read(self.indices.tensor_split(self.count(size))[rank::processes], epoch=None):
-            yield self._normalise(images), labels
+        batches = self.indices.tensor_split(self.count(size))[rank::processes]
+        for place, (images, labels) in enumerate(self._read(batches, epoch=None)):
+            yield rank + place * processes, (self._normalise(images), labels)
 
     def subset(self, indices: Tensor, seed: int) -> Images:
         """Returns a split of some of its images, with a seed of its own. indices: their places in this split."""

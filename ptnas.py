@@ -52,12 +52,9 @@ class Data(Protocol):
     """One split of a data set, as `data.Images` implements it.
 
     len: images; count: batches of at most about `size`; batches: shuffled and augmented, the same ones for the same
-    epoch; clean: unchanged, always in the same order. No batch holds a single image, because norms need more. With
-    several processes, `share` is (rank, processes): each trains on its part of every batch and evaluates whole batches,
-    those with the numbers rank, rank + processes, ... .
+    epoch; clean: unchanged, always in the same order, each with its number. No batch holds a single image, because
+    norms need more. Of several processes each trains on its part of every batch, and evaluates some of the batches.
     """
-
-    share: tuple[int, int]
 
     def __len__(self) -> int: ...
 
@@ -65,7 +62,7 @@ class Data(Protocol):
 
     def batches(self, size: int, epoch: int) -> Iterator[Batch]: ...
 
-    def clean(self, size: int) -> Iterator[Batch]: ...
+    def clean(self, size: int) -> Iterator[tuple[int, Batch]]: ...
 
 
 # ==== Sec. 2: the supernet ===========================================================================================
@@ -145,7 +142,7 @@ class Shared(nn.Module):
 
 def share_start(operation: nn.Module, shared: dict[str, Shared]) -> nn.Module:
     """Replaces an operation's modules up to the first that has parameters by those of an equal start from the same
-    node. `shared` holds the starts from this node, by their text."""
+    node. `shared` holds the starts from this node by their text: modules without parameters are equal if it is."""
     if not isinstance(operation, nn.Sequential):
         return operation
     start = list(itertools.takewhile(lambda module: not list(module.parameters()), operation))
@@ -188,7 +185,7 @@ class SearchCell(nn.Module):
                 total = add(self.edges[edge](x, weights[edge], presence[edge]) for edge, x in edges)
                 edge, x = edges[0]
                 states.append(Zero(self.edges[edge].stride)(x) if total is None else total)
-        finally:  # a recomputation ends with an exception
+        finally:  # `checkpoint` ends a recomputation by an exception, once it has the tensors that it needs
             for shared in self.shared:
                 shared.forget()
         return torch.cat([states[node] for node in self.space.concat], dim=1)
@@ -223,18 +220,18 @@ class Supernet(nn.Module):
         norm = partial(nn.BatchNorm2d, track_running_stats=False)  # affine outside the cells
         skeleton = DartsSkeleton if space.family == "darts" else Nb201Skeleton
         self.skeleton = skeleton(build, norm, supernet_norm, layers, channels, classes, image_channels)
-        self.noises = number_noises(self)
+        self.noise_operations = number_noise_operations(self)
 
-    def weights(self) -> Weights:
+    def theta(self) -> Weights:
         """Returns θ = softmax(α)."""
         return {cell_type: F.softmax(alpha, dim=-1) for cell_type, alpha in self.alpha.items()}
 
-    def forward(self, x: Tensor, batch: int = 0, weights: Weights | None = None) -> Tensor:
-        """x: (N, image channels, H, W), H and W at least 8 -> logits (N, classes). batch: the number of the batch, for
-        `noise`. weights: used in place of softmax(α)."""
-        for noise in self.noises:
-            noise.batch = batch
-        return self.skeleton(x, self.weights() if weights is None else weights, self.presence)[0]
+    def forward(self, x: Tensor, number: int = 0, weights: Weights | None = None) -> Tensor:
+        """x: (N, image channels, H, W), H and W at least 8 -> logits (N, classes). number: of the batch, for `noise`.
+        weights: used in place of softmax(α)."""
+        for operation in self.noise_operations:
+            operation.number = number
+        return self.skeleton(x, self.theta() if weights is None else weights, self.presence)[0]
 
     # ---- the three verbs
 
@@ -382,13 +379,12 @@ def evaluate(model: Any, data: Data, batch_size: int, masks: Masks = (None,), pa
     supernet uses the statistics of the batch, our choice, so `batch_size` should be large. With several `passes` the
     `noise` operation draws anew in each. With several processes each measures its share of the batches.
     """
-    meters, (rank, processes) = [Meter() for _ in masks], data.share
-    for number in range(passes):
-        first = number * data.count(batch_size) + rank
-        for batch, (images, labels) in zip(itertools.count(first, processes), data.clean(batch_size)):
+    meters, count = [Meter() for _ in masks], data.count(batch_size)
+    for number_of_pass in range(passes):
+        for number, (images, labels) in data.clean(batch_size):
             for mask, meter in zip(masks, meters, strict=True):
                 with model.mask(*mask) if mask else nullcontext():
-                    meter.add(model(images, batch=batch), labels)
+                    meter.add(model(images, number_of_pass * count + number), labels)
     return [meter.read() for meter in meters]
 
 
@@ -458,7 +454,7 @@ class Bilevel:
         step, (N, classes). Absent operations get no gradient and stay as they are."""
         weights = None
         if self.settings.noise != "none":
-            weights = distort(self.supernet.weights(), self.settings.noise, self.noise_scale)
+            weights = distort(self.supernet.theta(), self.settings.noise, self.noise_scale)
         logits, loss = self._compute_loss(train, weights, self.settings.amp)
         gradients = torch.autograd.grad(loss, self.w, allow_unused=True)
         average(gradients)
@@ -502,7 +498,7 @@ class Bilevel:
         self, batch: Batch, weights: Weights | None = None, amp: bool = False
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=amp):
-            logits = self.supernet(batch[0], batch=self.number, weights=weights)
+            logits = self.supernet(batch[0], self.number, weights)
             return logits, F.cross_entropy(logits, batch[1])
 
     def _differentiate(self, batch: Batch, parameters: list[nn.Parameter], amp: bool = False) -> Sequence[Tensor]:
@@ -559,7 +555,7 @@ def search(bilevel: Bilevel, train: Data, valid: Data) -> Iterator[Record]:
             **trained.record("train"),
             **measured.record("valid"),
             "skip_gap": skip_gap(supernet),
-            "weights": {cell_type: weights.tolist() for cell_type, weights in supernet.weights().items()},
+            "weights": {cell_type: weights.tolist() for cell_type, weights in supernet.theta().items()},
         }
 
 
@@ -583,7 +579,7 @@ class Judge:
 
     def measure(self, masks: Masks = (None,)) -> list[Measurement]:
         """Measures the supernet on the validation images under each of the masks."""
-        passes = self.settings.noise_passes if self.supernet.noises else 1
+        passes = self.settings.passes if self.supernet.noise_operations else 1
         return evaluate(self.supernet, self.valid, self.bilevel.settings.eval_batch_size, masks, passes)
 
     def tune(self) -> Measurement:
@@ -610,7 +606,7 @@ class Judge:
 def magnitude(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
     """Scores by α, as DARTS selects: o* = argmax_o softmax(α)_o. An edge counts by its largest weight among the
     operations that may be its answer, also when it is decided (DARTS+PT-Mag, Sec. 6.2)."""
-    weights = {cell_type: rows.tolist() for cell_type, rows in judge.supernet.weights().items()}
+    weights = {cell_type: rows.tolist() for cell_type, rows in judge.supernet.theta().items()}
     scores = []
     for cell_type, edge, operation in candidates:
         eligible = judge.supernet.space.candidates(cell_type, edge) if operation is None else [operation]
@@ -652,7 +648,7 @@ def skip_gap(supernet: Supernet) -> float | None:
     meant then. Here it is the mean over the edge's convolutions, so that the gap is 0 where α prefers nothing.
     """
     gaps = []
-    for cell_type, weights in supernet.weights().items():
+    for cell_type, weights in supernet.theta().items():
         for names, row in zip(supernet.space.operations[cell_type], weights.tolist(), strict=True):
             convolutions = [weight for name, weight in zip(names, row, strict=True) if is_convolution(name)]
             if convolutions and "skip_connect" in names:
@@ -824,11 +820,11 @@ def decide_node(judge: Judge, cell_type: str, node: int) -> Record:
     edges, space = judge.supernet.inputs(cell_type, node), judge.supernet.space
     scores = CRITERIA[judge.settings.criterion](judge, [Candidate(cell_type, edge, None) for edge in edges])
     ranked = sorted(range(len(edges)), key=lambda index: scores[index].rank, reverse=True)
-    for index in ranked[2:]:
+    for index in ranked[space.keeps(node) :]:
         judge.supernet.prune(cell_type, edges[index])
     sources = [space.edges[edge][0] for edge in edges]
     measured = {str(source): score.measured for source, score in zip(sources, scores, strict=True)}
-    inputs = sorted(sources[index] for index in ranked[:2])
+    inputs = sorted(sources[index] for index in ranked[: space.keeps(node)])
     return {"cell": cell_type, "node": node, "inputs": inputs, "scores": measured}
 
 
@@ -1045,12 +1041,12 @@ class Network(nn.Module):
             self.skeleton = Nb201Skeleton(build, norm, norm, *size)
         else:
             self.skeleton = DartsSkeleton(build, norm, norm, *size, form, auxiliary)
-        self.noises = number_noises(self)
+        self.noise_operations = number_noise_operations(self)
 
-    def forward(self, x: Tensor, batch: int = 0, drop_probability: float = 0.0) -> Any:
-        """x: (N, image channels, H, W); batch: the number of the batch, for `noise`."""
-        for noise in self.noises:
-            noise.batch = batch
+    def forward(self, x: Tensor, number: int = 0, drop_probability: float = 0.0) -> Any:
+        """x: (N, image channels, H, W); number: of the batch, for `noise`."""
+        for operation in self.noise_operations:
+            operation.number = number
         logits, auxiliary = self.skeleton(x, drop_probability)
         return (logits, auxiliary) if self.training else logits
 
@@ -1250,22 +1246,22 @@ class Noise(nn.Module):
 
     def __init__(self, stride: int):
         super().__init__()
-        self.stride, self.place, self.batch = stride, 0, 0
+        self.stride, self.place, self.number = stride, 0, 0
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = x[:, :, :: self.stride, :: self.stride]
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # an exported network has no generator of its own
             return torch.randn_like(pixels)
-        generator = torch.Generator(x.device).manual_seed((self.batch << 10) + self.place)
+        generator = torch.Generator(x.device).manual_seed((self.number << 10) + self.place)
         return to_channels_last(torch.randn(pixels.shape, generator=generator, device=x.device, dtype=x.dtype))
 
 
-def number_noises(network: nn.Module) -> tuple[Noise, ...]:
+def number_noise_operations(network: nn.Module) -> tuple[Noise, ...]:
     """Returns the noise operations of a network and gives each its place."""
-    noises = tuple(module for module in network.modules() if isinstance(module, Noise))
-    for place, noise in enumerate(noises):
-        noise.place = place
-    return noises
+    operations = tuple(module for module in network.modules() if isinstance(module, Noise))
+    for place, operation in enumerate(operations):
+        operation.place = place
+    return operations
 
 
 class Halves(nn.Module):
@@ -1429,7 +1425,7 @@ class SelectionSettings(Settings):
     criterion: Literal[tuple(CRITERIA)] = "perturbation"
     metric: Literal["accuracy", "loss"] = "accuracy"  # what perturbation and discretisation compare
     tune_epochs: Annotated[int, 0, 10**6] = 5  # after each round
-    noise_passes: Annotated[int, 1, 1000] = 1  # over the validation images in each measurement, if there is `noise`
+    passes: Annotated[int, 1, 1000] = 1  # over the validation images in each measurement, if S4's `noise` is there
     seed: Annotated[int, 0, 2**31 - 1] = 0  # of the order of edges and nodes
 
 

@@ -119,7 +119,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "select": {
         "paper": {},
         "laptop": {"tune_epochs": 1},
-        "laptop digits": {"metric": "loss", "tune_epochs": 2, "noise_passes": 3},
+        "laptop digits": {"metric": "loss", "tune_epochs": 2, "passes": 3},
         "laptop nb201": {"metric": "loss", "tune_epochs": 1},
     },
     # Fig. 1, 2 and 7, beside `select`: on the edges of S2 that were tried, one epoch ranks operations as six do.
@@ -463,9 +463,10 @@ def join_processes(device: torch.device) -> None:
 
 def several() -> bool:
     """Returns True if torchrun started more than one process."""
-    with contextlib.suppress(ValueError):
-        return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
-    raise UserError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']!r}, no number: start several processes with torchrun")
+    size = os.environ.get("WORLD_SIZE", "1")
+    if not size.isdecimal():
+        raise UserError(f"WORLD_SIZE is {size!r}, no number: start several processes with torchrun")
+    return int(size) > 1 and "RANK" in os.environ
 
 
 def get_share() -> tuple[int, int]:

@@ -124,7 +124,7 @@ Turns = dict[str, Callable[[], Any]]  # ours, by the name of their row, and the 
 
 def step(space: str) -> Turns:
     settings = choose_settings(space)
-    train, valid = draw_images(128).clean(64)
+    (_, train), (_, valid) = draw_images(128).clean(64)
 
     def take_both_steps(bilevel: Bilevel) -> None:
         bilevel.step_alpha(train, valid)

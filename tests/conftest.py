@@ -40,8 +40,9 @@ class Batches:
             yield self.images[part], self.labels[part]
 
     def clean(self, size):
-        for part in torch.arange(len(self)).tensor_split(self.count(size))[self.share[0] :: self.share[1]]:
-            yield self.images[part], self.labels[part]
+        for number, part in enumerate(torch.arange(len(self)).tensor_split(self.count(size))):
+            if number % self.share[1] == self.share[0]:
+                yield number, (self.images[part], self.labels[part])
 
 
 def make_supernet(space="s2", layers=3, channels=4, classes=3, image_channels=1, seed=0, spread=1.0, **options):

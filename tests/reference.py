@@ -215,8 +215,8 @@ class ReferenceNb201(Reference):
 def measure(reference, presence, data, batch_size=64, first=0):
     """Returns accuracy in percent, mean loss, top-5 accuracy in percent. first: number of the first batch."""
     right = among_five = loss = 0
-    for batch, (images, labels) in enumerate(data.clean(batch_size), first):
-        logits = reference(images, presence, batch)
+    for number, (images, labels) in data.clean(batch_size):
+        logits = reference(images, presence, first + number)
         best = logits.argsort(1, descending=True)[:, :5] == labels[:, None]
         right, among_five = right + best[:, 0].sum().item(), among_five + best.sum().item()
         loss += F.cross_entropy(logits, labels, reduction="sum").item()

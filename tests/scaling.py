@@ -46,7 +46,8 @@ def take_steps(case: dict[str, int], steps: int, rank: int, port: int, results: 
         torch.manual_seed(0)
         settings = SearchSettings(layers=case["cells"], channels=case["channels"])
         bilevel = Bilevel(settings.build_supernet(SPACES["s2"], CLASSES, 3), settings)
-        train, valid = draw_images(2 * case["batch"] // case["processes"]).clean(case["batch"] // case["processes"])
+        size = case["batch"] // case["processes"]
+        (_, train), (_, valid) = draw_images(2 * size).clean(size)
 
         def step() -> None:
             bilevel.step_alpha(train, valid)

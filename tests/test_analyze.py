@@ -131,7 +131,7 @@ def test_strength_is_what_a_copy_of_the_supernet_reaches_with_the_operation_alon
         measured = record["operations"][name]
         assert measured["discretization"] == {"accuracy": reached[name].accuracy, "loss": reached[name].loss}
         assert measured["perturbation"] == {"accuracy": without[name].accuracy, "loss": without[name].loss}
-        assert measured["magnitude"]["weight"] == supernet.weights()["normal"][2][operation].item()
+        assert measured["magnitude"]["weight"] == supernet.theta()["normal"][2][operation].item()
     sign = 1 if metric == "accuracy" else -1
     assert record["chosen"]["discretization"] == max(reached, key=lambda name: sign * getattr(reached[name], metric))
     assert record["chosen"]["perturbation"] == min(without, key=lambda name: sign * getattr(without[name], metric))

@@ -205,7 +205,7 @@ def test_a_trained_network_is_loaded_and_is_as_accurate_as_it_was(tmp_path, monk
     right = [network(read(file)).argmax() == classes.index(file.parent.name) for file in files]
     assert 100 * sum(right) / len(files) == pytest.approx(read_log(Path("network.jsonl"))[-1]["test_accuracy"])
     data = load_data({"dataset": "images", "seed": 0, "image_size": 12}, torch.device("cpu"))
-    torch.testing.assert_close(torch.cat([read(file) for file in files]), next(data.test.clean(99))[0])
+    torch.testing.assert_close(torch.cat([read(file) for file in files]), next(data.test.clean(99))[1][0])
     with pytest.raises(runs.UserError, match=r"cannot read the image network.jsonl"):
         read("network.jsonl")
     with pytest.raises(runs.UserError, match="is damaged or no checkpoint"):

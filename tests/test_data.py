@@ -53,7 +53,7 @@ def share(split, processes):
 @given(count=st.integers(4, 60), size=st.integers(2, 40))
 def test_batches_are_of_nearly_equal_size_and_hold_every_image_once(count, size):
     split = make_split(count)
-    for batches in (list(split.batches(size, epoch=0)), list(split.clean(size))):
+    for batches in (list(split.batches(size, epoch=0)), [batch for _, batch in split.clean(size)]):
         sizes = [len(labels) for _, labels in batches]
         assert len(batches) == split.count(size)
         assert max(sizes) <= (3 if size == 2 and count % 2 else size)
@@ -62,7 +62,7 @@ def test_batches_are_of_nearly_equal_size_and_hold_every_image_once(count, size)
         seen = torch.cat([labels for _, labels in batches])
         assert sorted(seen.tolist()) == list(range(count))
         assert torch.equal(torch.cat([images for images, _ in batches])[:, 0, 0, 0], seen.float())
-    assert torch.equal(torch.cat([labels for _, labels in split.clean(size)]), torch.arange(count))
+    assert torch.equal(torch.cat([labels for _, (_, labels) in split.clean(size)]), torch.arange(count))
 
 
 def test_draws_depend_on_seed_and_epoch_alone():
@@ -87,14 +87,14 @@ def test_digits_are_split_into_halves_that_share_nothing():
 
 def test_training_images_have_mean_0_and_variance_1_in_each_channel(image_folder):
     for dataset in ("digits", image_folder):
-        images = torch.cat([images for images, _ in load(dataset).train.clean(500)]).transpose(0, 1).flatten(1)
+        images = torch.cat([images for _, (images, _) in load(dataset).train.clean(500)]).transpose(0, 1).flatten(1)
         torch.testing.assert_close(images.mean(1), torch.zeros(len(images)), atol=1e-4, rtol=0)
         torch.testing.assert_close(images.std(1, correction=0), torch.ones(len(images)), atol=1e-4, rtol=0)
 
 
 def test_limit_takes_some_training_images_and_image_size_resizes():
     data = load("digits", limit=100, image_size=11)
-    assert (len(data.train), next(data.test.clean(10))[0].shape) == (100, (10, 1, 11, 11))
+    assert (len(data.train), next(data.test.clean(10))[1][0].shape) == (100, (10, 1, 11, 11))
     assert data.train.indices.tolist() != load("digits", seed=1, limit=100).train.indices.tolist()
 
 
@@ -105,8 +105,11 @@ def test_processes_share_every_batch_to_train_on_and_whole_batches_to_evaluate()
         assert torch.equal(torch.cat([labels for _, labels in parts]), whole[1])
         assert torch.equal(torch.cat([images for images, _ in parts]), whole[0])
         assert {len(labels) for _, labels in parts} <= {2, 3}
-    wholes = [labels.tolist() for _, labels in alone.clean(4)]
-    assert [[labels.tolist() for _, labels in each.clean(4)] for each in three] == [wholes[k::3] for k in range(3)]
+
+    def list_labels(split):
+        return [(number, labels.tolist()) for number, (_, labels) in split.clean(4)]
+
+    assert [list_labels(each) for each in three] == [list_labels(alone)[k::3] for k in range(3)]
     assert list(three[2].clean(25)) == [], "a process may have no batch"
 
 
@@ -418,8 +421,10 @@ def test_images_that_do_not_fit_are_read_by_workers_and_are_the_same(image_folde
     assert isinstance(read.train.source, ImageFiles)
     whole = next(read.train.source.read([torch.arange(12)], None, torch.device("cpu")))
     assert torch.equal(whole, held.train.source) and not whole.is_shared(), "it leaves shared memory"
-    for batches in (lambda data: data.train.batches(5, epoch=2), lambda data: data.test.clean(5)):
-        for (a, labels), (b, other) in zip(batches(held), batches(read), strict=True):
+    pairs = [(held.train.batches(5, epoch=2), read.train.batches(5, epoch=2))]
+    pairs += [([batch for _, batch in data.test.clean(5)] for data in (held, read))]
+    for batches in pairs:
+        for (a, labels), (b, other) in zip(*batches, strict=True):
             torch.testing.assert_close(a, b)
             assert torch.equal(labels, other)
     assert torch.equal(torch.get_rng_state(), before), "nothing comes from the global generator"

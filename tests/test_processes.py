@@ -28,7 +28,7 @@ TRAIN, VALID = make_images(12, seed=1), make_images(22, seed=2)
 def measure_masks(share):
     """Masks all operations of an edge and all inputs of a node, with batches of 5, 5, 4, 4 and 4 images."""
     data, supernet = Batches(*VALID, share), make_supernet("s4")
-    judge = make_judge(supernet, data, SearchSettings(eval_batch_size=5), noise_passes=2)
+    judge = make_judge(supernet, data, SearchSettings(eval_batch_size=5), passes=2)
     operations = [Candidate("reduce", 5, operation) for operation in range(2)]
     inputs = [Candidate("normal", edge, None) for edge in supernet.space.into(4)]
     return judge.measure([None, *operations, *inputs])

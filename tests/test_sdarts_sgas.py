@@ -68,7 +68,7 @@ def test_the_step_of_w_is_that_of_the_loss_with_noisy_weights_and_alpha_has_no_n
     torch.manual_seed(3)
     logits = bilevel.step_w(train)
     torch.manual_seed(3)
-    noisy = twin(train[0], weights=ptnas.distort(twin.weights(), "uniform", 0.2))
+    noisy = twin(train[0], weights=ptnas.distort(twin.theta(), "uniform", 0.2))
     assert torch.equal(logits, noisy)
     wanted = torch.autograd.grad(F.cross_entropy(noisy, train[1]), twin.weight_parameters())
     assert all(torch.equal(w.grad, gradient) for w, gradient in zip(bilevel.w, wanted, strict=True))
@@ -173,7 +173,7 @@ def test_sgas_decides_an_edge_of_each_cell_a_round_and_ends_with_the_inputs_that
             for each in edges:
                 cell_type, edge = each["cell"], space.edges.index(tuple(each["edge"]))
                 assert scores[cell_type][edge].rank == max(scores[cell_type][e].rank for e in left[cell_type])
-                best = max(space.candidates(cell_type, edge), key=supernet.weights()[cell_type][edge].__getitem__)
+                best = max(space.candidates(cell_type, edge), key=supernet.theta()[cell_type][edge].__getitem__)
                 assert each["operation"] == space.operations[cell_type][edge][best]
             made += decisions
     assert rounds == (6 if space.family == "nb201" else 8)

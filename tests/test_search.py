@@ -61,7 +61,7 @@ class TinySupernet(nn.Module):
         self.a, self.b = nn.Linear(4, 5), nn.Linear(4, 5)
         self.out = nn.Linear(5, 3)
 
-    def forward(self, x, batch=0, weights=None):
+    def forward(self, x, number=0, weights=None):
         weights = torch.softmax(self.alpha, 0) if weights is None else weights
         return self.out(weights[0] * torch.tanh(self.a(x)) + weights[1] * torch.sin(self.b(x)))
 
@@ -143,7 +143,7 @@ def test_evaluation_and_the_unrolled_step_are_in_true_float32_whatever_was_asked
         )
     )
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    bilevel, batch = Bilevel(supernet, SearchSettings(amp=True)), next(data.clean(12))
+    bilevel, batch = Bilevel(supernet, SearchSettings(amp=True)), make_images(dtype=torch.float)
     try:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
@@ -182,7 +182,7 @@ def test_the_step_of_alpha_comes_before_that_of_w_and_each_moves_its_own():
 
 def test_every_batch_of_training_has_noise_of_its_own():
     supernet, seen, data = make_supernet("s4"), [], Batches(*make_images(12))
-    supernet.noises[0].register_forward_hook(lambda noise, *_: seen.append(noise.batch))
+    supernet.noise_operations[0].register_forward_hook(lambda noise, *_: seen.append(noise.number))
     bilevel = Bilevel(supernet, SearchSettings(batch_size=6, lr=0.1))
     for _ in range(2):
         bilevel.train_epoch(data, data)

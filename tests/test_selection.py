@@ -145,7 +145,7 @@ def test_magnitude_without_tuning_is_what_darts_does(space):
     if space == "darts+none":
         with torch.no_grad():
             supernet.alpha["normal"][:, 0] += 5  # `none` is largest, as it is in DARTS, and must not be chosen
-    weights, space = supernet.weights(), supernet.space
+    weights, space = supernet.theta(), supernet.space
     with without_measuring():
         play(make_judge(supernet, criterion="magnitude"))
     for cell_type, cell in supernet.genotype().cells.items():

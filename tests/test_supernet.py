@@ -48,9 +48,9 @@ def change_at_random(supernet, draw):
         yield
 
 
-def assert_equal(supernet, reference, images, labels, batch=0):
+def assert_equal(supernet, reference, images, labels, number=0):
     """Asserts that logits and the gradients of all parameters are equal, to rounding."""
-    logits = supernet(images, batch), reference(images, supernet.presence, batch)
+    logits = supernet(images, number), reference(images, supernet.presence, number)
     torch.testing.assert_close(*logits)
     gradients = [
         torch.autograd.grad(F.cross_entropy(each, labels), list(network.parameters()), materialize_grads=True)
@@ -67,7 +67,7 @@ def assert_equal(supernet, reference, images, labels, batch=0):
 @pytest.mark.parametrize("space", sorted(SPACES))
 def test_the_supernet_equals_the_plain_reference_in_logits_and_gradients(space, size, layers):
     supernet = make_supernet(space, layers, image_channels=2)
-    assert_equal(supernet, Reference.like(supernet, layers, 4, 3, 2), *make_images(6, size, channels=2), batch=3)
+    assert_equal(supernet, Reference.like(supernet, layers, 4, 3, 2), *make_images(6, size, channels=2), number=3)
 
 
 @given(space=spaces, low_memory=st.booleans(), data=st.data())
