@@ -391,7 +391,8 @@ def evaluate(model: Any, data: Data, batch_size: int, masks: Masks = (None,), pa
 # ==== Sec. 2: the search, bilevel optimisation; Sec. 6.3: fixed α ====================================================
 
 
-TUNING_RATE = 0.1  # learning rate of w in tuning, as a share of the search's: as in the authors' release
+# As in the authors' release: the learning rate of w in tuning, as a share of the search's, and the noise of SDARTS-RS
+TUNING_RATE, TUNING_NOISE = 0.1, 0.3
 
 
 class Bilevel:
@@ -430,11 +431,9 @@ class Bilevel:
         return meter.read()
 
     def start_tuning(self) -> None:
-        """Goes from the search to tuning: SGD starts anew, at a constant learning rate, Adam keeps its moments, and
-        SDARTS-RS its last noise."""
+        """Goes from the search to tuning: SGD starts anew, at a constant learning rate; Adam keeps its moments."""
         self.w_optimizer.state.clear()
-        self.lr = self.settings.lr * TUNING_RATE
-        self.noise_scale = grow_noise(self.epochs - 1, self.settings.epochs)
+        self.lr, self.noise_scale = self.settings.lr * TUNING_RATE, TUNING_NOISE
 
     def step_alpha(self, train: Batch, valid: Batch) -> None:
         """Takes one step of Adam on α. The rows of decided edges stay as they are."""
