@@ -115,7 +115,7 @@ def measure_strength(judge: ptnas.Judge, cell_type: str, edge: int, supernet: st
 
     magnitude:       softmax(α) of the operation.
     perturbation:    accuracy and loss of the supernet without the operation (Sec. 4.1).
-    discretization:  its strength (Sec. 3.1): accuracy and loss after the edge is discretised to it and the rest tuned.
+    discretization:  its strength (Sec. 3.1): accuracy and loss after the edge is discretized to it and the rest tuned.
 
     The paper tunes "until it converges again". Here each operation is tuned for a fixed number of epochs, as many as
     `tune_epochs` of the settings, so that all operations have the same. Tuning takes place on a copy of the supernet.
@@ -201,7 +201,7 @@ def print_agreement(records: Sequence[Record]) -> None:
 def fig1(args: Namespace) -> None:
     """Draws Fig. 1 and 7: softmax(α) of the operations of random edges beside their strength.
 
-    The strength of an operation is the accuracy after discretising the edge to it and tuning the rest. The command
+    The strength of an operation is the accuracy after discretizing the edge to it and tuning the rest. The command
     prints how its order agrees with that of α and with that of perturbation.
     """
     generator, supernets, edges = random.Random(args.seed), load_supernets(args), []

@@ -142,7 +142,7 @@ def _mark_decision(axes: Axes, decision: dict, space: Space, cell_type: str) -> 
 
 
 def draw_strengths(figure: Figure, records: list[dict], metric: str, tune_epochs: int) -> None:
-    """Draws Fig. 1 and 7, one panel per edge: softmax(α) of its operations beside their strength, the discretisation
+    """Draws Fig. 1 and 7, one panel per edge: softmax(α) of its operations beside their strength, the discretization
     accuracy or loss after tuning. metric: "accuracy" or "loss"."""
     columns = min(3, len(records))
     rows = -(-len(records) // columns)
@@ -157,7 +157,7 @@ def draw_strengths(figure: Figure, records: list[dict], metric: str, tune_epochs
         axes.set_title(f"{name}{where}\nrank correlation τ = {tau}", fontsize=9.5)
     for axes in panels[len(records) :]:
         axes.axis("off")
-    title = f"softmax(α) (plain) and discretisation {metric} (hatched), epochs of tuning: {tune_epochs}"
+    title = f"softmax(α) (plain) and discretization {metric} (hatched), epochs of tuning: {tune_epochs}"
     figure.suptitle(title, fontsize=11)
 
 
@@ -186,7 +186,7 @@ def draw_choices(figure: Figure, records: list[dict], metric: str, tune_epochs: 
     """Draws Fig. 2: the cell of the operations with the largest α beside the cell of the strongest operations. The
     records are those of all edges of one cell. metric: "accuracy" or "loss"."""
     figure.set_size_inches(15, 1.3 + 0.42 * len(records))
-    titles = {"magnitude": "(a) largest α", "discretization": f"(b) strength: best discretisation {metric}"}
+    titles = {"magnitude": "(a) largest α", "discretization": f"(b) strength: best discretization {metric}"}
     for axes, (criterion, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         operations = tuple((record["chosen"][criterion], *record["edge"]) for record in records)
         inputs, last = operations[0][2], operations[-1][2]  # edges are in the order of the nodes that they feed
@@ -257,7 +257,7 @@ def draw_selection(figure: Figure, records: list[dict], title: str, found: Genot
     rounds = [record["round"] for record in records]
     axes.plot(rounds, [record["valid_accuracy"] for record in records], color=BLUE, marker="o", label="after tuning")
     dips = [record["discretised_accuracy"] for record in records]
-    axes.plot(rounds, dips, color=ORANGE, linestyle=":", marker="v", label="after discretising")
+    axes.plot(rounds, dips, color=ORANGE, linestyle=":", marker="v", label="after discretizing")
     topology = [record["round"] for record in records if any("node" in decision for decision in record["decisions"])]
     if topology:
         axes.axvspan(topology[0] - 0.5, rounds[-1] + 0.5, color=GREY, alpha=0.15, label="topology", linewidth=0)

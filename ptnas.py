@@ -248,7 +248,7 @@ class Supernet(nn.Module):
             self.presence[cell_type][edge] = before
 
     def decide(self, cell_type: str, edge: int, operation: int) -> None:
-        """Discretises an edge: one operation remains, with weight 1."""
+        """Discretizes an edge: one operation remains, with weight 1."""
         self.presence[cell_type][edge] = Presence((operation,), decided=True)
 
     def prune(self, cell_type: str, edge: int) -> None:
@@ -375,9 +375,9 @@ def true_float32() -> Iterator[None]:
 def evaluate(model: Any, data: Data, batch_size: int, masks: Masks = (None,), passes: int = 1) -> list[Measurement]:
     """Measures a model on the clean images under each of the masks: ACC\\o of Sec. 4.1, or ACC where the mask is None.
 
-    All masks see the same images in the same batches, so that they differ by what they mask and by nothing else. A
-    supernet uses the statistics of the batch, our choice, so `batch_size` should be large. With several `passes` the
-    `noise` operation draws anew in each. With several processes each measures its share of the batches.
+    All masks see the same images in the same batches, so that they differ by what they mask and by nothing else. The
+    norms of a supernet use the statistics of the batch, as in the release, so `batch_size` should be large. With
+    several `passes` the `noise` operation draws anew in each. Several processes share the batches.
     """
     meters, count = [Meter() for _ in masks], data.count(batch_size)
     for number_of_pass in range(passes):
@@ -582,7 +582,8 @@ class Judge:
         return evaluate(self.supernet, self.valid, self.bilevel.settings.eval_batch_size, masks, passes)
 
     def tune(self) -> Measurement:
-        """Tunes the supernet for `tune_epochs` (Sec. 4.2), and measures it."""
+        """Tunes the supernet for `tune_epochs` epochs (Sec. 4.2) and measures it. w trains, and so does the α of
+        undecided edges unless α is fixed. The paper says "tune the supernet", and not what of it."""
         for _ in range(self.settings.tune_epochs):
             self.bilevel.train_epoch(self.train, self.valid)
         return self.measure()[0]
@@ -604,7 +605,8 @@ class Judge:
 
 def magnitude(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
     """Scores by α, as DARTS selects: o* = argmax_o softmax(α)_o. An edge counts by its largest weight among the
-    operations that may be its answer, also when it is decided (DARTS+PT-Mag, Sec. 6.2)."""
+    operations that may be its answer, also when it is decided. The paper does not say how DARTS+PT-Mag (Sec. 6.2)
+    ranks edges; this is our reading."""
     weights = {cell_type: rows.tolist() for cell_type, rows in judge.supernet.theta().items()}
     scores = []
     for cell_type, edge, operation in candidates:
@@ -615,12 +617,12 @@ def magnitude(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
 
 
 def discretization(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
-    """Scores by discretisation accuracy at convergence, the paper's definition of strength (Sec. 3.1): on a copy of the
-    supernet discretise the edge to the operation, tune, measure the accuracy; the higher, the stronger.
+    """Scores by discretization accuracy at convergence, the paper's definition of strength (Sec. 3.1): on a copy of the
+    supernet discretize the edge to the operation, tune, measure the accuracy; the higher, the stronger.
 
-    "Until it converges again" is a fixed number of epochs here, `tune_epochs`; w and the α of undecided edges train.
-    All copies see the same batches and draws. An edge as a whole is pruned on the copy instead, and is strong if the
-    accuracy is low. `analyze.py fig1` draws these scores beside α.
+    "Until it converges again" is a fixed number of epochs here, `tune_epochs`. All copies see the same batches and
+    draws. An edge as a whole is pruned on the copy instead, and is strong if the accuracy is low. `analyze.py fig1`
+    draws these scores beside α.
     """
     scores, device = [], judge.bilevel.w[0].device
     for cell_type, edge, operation in candidates:
@@ -680,9 +682,9 @@ def proposition_1(o: Tensor, x: Tensor, m: Tensor) -> Optimum:
 
         m̄(x) = θ_conv · o(x) + θ_skip · x,  θ = softmax(α)                                         (Eq. 2)
         minimise Var(m̄(x) - m*)  s.t.  θ_conv + θ_skip = 1                                         (Eq. 5-6)
-        θ*_conv = (Var(x - m*) - Cov(o - m*, x - m*)) / Z                                           (Eq. 15)
-        θ*_skip = (Var(o - m*) - Cov(o - m*, x - m*)) / Z                                           (Eq. 16)
-        Z = Var(o - m*) + Var(x - m*) - 2 Cov(o - m*, x - m*) = Var(o - x)                          (Eq. 17)
+        θ*_conv = (Var(x - m*) - Cov(o - m*, x - m*)) / Z
+        θ*_skip = (Var(o - m*) - Cov(o - m*, x - m*)) / Z                                           (Eq. 15-17)
+        Z = Var(o - m*) + Var(x - m*) - 2 Cov(o - m*, x - m*) = Var(o - x)                          (below Eq. 17)
         α*_conv = log(Var(x - m*) - Cov(o - m*, x - m*)) + C,  α*_skip = log(Var(o - m*) - ...) + C (Eq. 18-19)
 
     Where Z is 0, o and x differ by a constant and all weights are equally good: the answer is 1/2 and 1/2.
@@ -763,11 +765,12 @@ CRITERIA: dict[str, Callable[[Judge, Sequence[Candidate]], list[Score]]] = {
 
 
 def decide_edge(judge: Judge, cell_type: str, edge: int) -> Record:
-    """Algorithm 1, the loop body: discretises an edge to the strongest of its operations; of equals, the first.
+    """Algorithm 1, the loop body: discretizes an edge to the strongest of its operations; of equals, the first.
 
-    forall operations o on edge e: evaluate ACC\\o;  o* ← argmin_o ACC\\o;  discretise edge e to o*
+    forall operations o on edge e: evaluate ACC\\o;  o* ← argmin_o ACC\\o;  discretize edge e to o*
 
-    `select` picks the edges and tunes. `none` is no candidate on the DARTS space (A.1.1), nor, as we read it, on S3.
+    `select` picks the edges and tunes. `none` is no candidate on the DARTS space (A.1.1), nor, as we read it, on S3. On
+    NAS-Bench-201 it is one, but its mask changes nothing: it wins only if every other mask helps the supernet.
     """
     space = judge.supernet.space
     candidates = [Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
@@ -792,21 +795,18 @@ def select(judge: Judge, rounds: Sequence[Round], done: int = 0) -> Iterator[Rec
     while nodes are left:  pick a random node n;  decide_node(n);  tune        (topology selection phase)
 
     rounds: as `plan_rounds` picks them; the first `done` were played before. A record has the decisions with their
-    scores, and validation accuracy in percent and loss after discretising and after tuning (the trajectory of Fig. 6).
-
-    Tuning trains w, as the paper says, and α unless it is fixed or decided, as its release does; the optimisers serve
-    all rounds, see `Bilevel.start_tuning`. The paper tunes "until it converges again" (A.3), in its experiments for 5
-    epochs (Sec. 5.1).
+    scores, and validation accuracy in percent and loss after discretizing and after tuning (the trajectory of Fig. 6).
+    The paper tunes "until it converges again" (A.3), in its experiments for 5 epochs (Sec. 5.1): `Judge.tune`.
     """
     for number, (decide, choices) in enumerate(rounds[done:], done + 1):
         decisions = [decide(judge, cell_type, choice) for cell_type, choice in choices]
-        (discretised,) = judge.measure()
+        (discretized,) = judge.measure()
         tuned = judge.tune()
         yield {
             "round": number,
             "decisions": decisions,
             "tuned_epochs": judge.settings.tune_epochs,
-            **discretised.record("discretised"),
+            **discretized.record("discretised"),
             **tuned.record("valid"),
         }
 
@@ -831,8 +831,9 @@ def plan_rounds(supernet: Supernet, seed: int) -> list[Round]:
     """Returns the rounds of Algorithm 2: all undecided edges in random order, then in random order the nodes that have
     more inputs than they keep. A round has one of each cell type: (decide_edge, [("normal", 7), ("reduce", 2)]).
 
-    The paper states it for one cell. A supernet of the DARTS family has two cell types, and a round decides an edge
-    (or node) of each before it tunes, as the authors' release does. NAS-Bench-201 has one cell type and no topology.
+    Algorithm 2 takes one edge or node of the supernet at a time. One of each cell type before each tuning is the
+    release's way, so the second is measured in a supernet that was not tuned since the first was decided. Algorithm 2
+    visits all nodes; nodes that keep all their inputs get no round here, nor in the release.
     """
     space, shuffle = supernet.space, random.Random(seed).shuffle
     rounds: list[Round] = []
@@ -856,9 +857,10 @@ def distort(weights: Weights, noise: str, scale: float) -> Weights:
 
     θ' = clip(θ + δ, 0, 1), each row divided by its sum;  δ ~ N(0, scale²) or δ ~ U(-scale, scale)
 
-    Departures: the paper distorts α, here it is θ, as in the releases of SDARTS and of this paper. The paper's noise is
-    Gaussian, both releases draw it uniformly; `noise` says which. A row that is clipped to zero becomes one-hot where
-    it was largest. Draws from torch's global generator, which several processes must seed alike.
+    scale: the standard deviation of Gaussian noise, half the width of uniform noise. Departures: the paper distorts α,
+    here it is θ, as in the releases of SDARTS and of this paper. The paper's noise is Gaussian, both releases draw it
+    uniformly; `noise` says which. A row that is clipped to zero becomes one-hot where it was largest. Draws from
+    torch's global generator, which several processes must seed alike.
     """
     distorted = {}
     for cell_type, rows in weights.items():
@@ -883,9 +885,8 @@ def search_sgas(bilevel: Bilevel, train: Data, valid: Data) -> Iterator[Record]:
     """A search that decides edge after edge, the most important first, so that its supernet ends as a genotype (A.1.3).
 
     A round decides one edge of each cell type: `score_edges` picks it, and the criterion `settings.sgas` its operation,
-    magnitude (SGAS) or perturbation (SGAS+PT). Once a node has two decided inputs, its others are pruned. The first
-    round follows a fifth of the epochs, the others at even distances: on the DARTS space with 50 epochs after the
-    10th, 15th, ..., 45th. Absent operations take no memory, so the batch grows with each round. All this is SGAS's.
+    magnitude (SGAS) or perturbation (SGAS+PT, the paper's). Once a node has two decided inputs, its others are pruned.
+    Absent operations take no memory, so the batch grows with each round, as in SGAS. `schedule_sgas` has the epochs.
     Yields the records of `search` with the decisions too.
 
     The paper says that w trains alone for the first 10 epochs. Here α trains from the start, as in the release of SGAS:
@@ -905,7 +906,8 @@ def search_sgas(bilevel: Bilevel, train: Data, valid: Data) -> Iterator[Record]:
 
 
 def schedule_sgas(space: Space, epochs: int) -> list[int]:
-    """Returns the epoch that each round of SGAS follows: the first a fifth of all epochs, the others evenly spread."""
+    """Returns the epoch that each round of SGAS follows: the first a fifth of all epochs, the others evenly spread. So
+    they follow the epochs 10, 15, ..., 45 of 50 on the DARTS space, as in SGAS; other schedules are our extension."""
     rounds = sum(map(space.keeps, space.nodes))
     return [max(epochs * (rounds + 4 * number) // (5 * rounds), 1) for number in range(rounds)]
 
@@ -936,7 +938,7 @@ def score_edges(supernet: Supernet, cell_type: str) -> list[Score]:
     importance = Σ_{o ≠ none} θ_o,  certainty = 1 - entropy(θ_o / importance) / log(number of o ≠ none),  θ = softmax(α)
 
     Both are scaled to [0, 1] over all edges of the cell, decided ones too. A factor that is equal on all edges, as the
-    importance in a space without `none`, counts as 1.
+    importance in a space without `none`, counts as 1; in SGAS it would count as 0, and so would every score.
     """
     importances, certainties = [], []
     rows = F.softmax(supernet.alpha[cell_type].cpu().double(), dim=-1).tolist()
@@ -1422,7 +1424,7 @@ class SelectionSettings(Settings):
     """How an architecture is selected. The defaults are the paper's."""
 
     criterion: Literal[tuple(CRITERIA)] = "perturbation"
-    metric: Literal["accuracy", "loss"] = "accuracy"  # what perturbation and discretisation compare
+    metric: Literal["accuracy", "loss"] = "accuracy"  # what perturbation and discretization compare
     tune_epochs: Annotated[int, 0, 10**6] = 5  # after each round
     passes: Annotated[int, 1, 1000] = 1  # over the validation images in each measurement, if S4's `noise` is there
     seed: Annotated[int, 0, 2**31 - 1] = 0  # of the order of edges and nodes

@@ -44,7 +44,7 @@ PLANS: dict[str, tuple[str, ...]] = {
     "train_search, second order with noise": (*SEARCH, "--order", "2", "--noise", "gaussian"),
     "train_search, SGAS by masking": (*SEARCH, "--sgas", "perturbation", "--epochs", "16"),
     "select by masking": SELECT,
-    "select by discretisation": (*SELECT, "--criterion", "discretization"),
+    "select by discretization": (*SELECT, "--criterion", "discretization"),
     "retrain": RETRAIN,
     "analyze fig1": ("analyze", "fig1", "--ckpt", "SUPERNET", "--tune-epochs", "1", *SMALL[4:]),
     "torchrun train_search": ("torchrun", *SEARCH, "--noise", "uniform"),

@@ -92,7 +92,7 @@ def test_noise_grows_over_the_search_is_largest_in_tuning_and_measuring_has_none
     assert [scale for scale, _ in watch_noise] == pytest.approx([0.03, 0.165, 0.3, 0.3])
 
 
-def test_discretisation_compares_operations_under_the_same_noise(watch_noise):
+def test_discretization_compares_operations_under_the_same_noise(watch_noise):
     search = SearchSettings(epochs=2, noise="gaussian")
     judge = make_judge(make_supernet(), search=search, tune_epochs=2, criterion="discretization")
     for _ in range(2):

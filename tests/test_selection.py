@@ -160,7 +160,7 @@ def test_magnitude_without_tuning_is_what_darts_does(space):
         assert [(source, name) for name, source, _ in cell.operations] == wanted
 
 
-def test_discretisation_accuracy_is_that_of_a_copy_that_was_decided_and_tuned():
+def test_discretization_accuracy_is_that_of_a_copy_that_was_decided_and_tuned():
     supernet = make_supernet("s2")
     judge = make_judge(supernet, criterion="discretization", tune_epochs=1)
     before = copy.deepcopy(supernet.state_dict())

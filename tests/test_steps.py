@@ -72,7 +72,7 @@ ALGORITHMS = {
     "SGAS+PT": lambda: search(ptnas.search_sgas, sgas="perturbation", noise="uniform"),
     "selection": lambda: select(tune_epochs=1),
     "selection on NAS-Bench-201": lambda: select("nb201", tune_epochs=1, metric="loss"),
-    "selection by discretisation": lambda: select(tune_epochs=1, criterion="discretization"),
+    "selection by discretization": lambda: select(tune_epochs=1, criterion="discretization"),
     "retraining": retrain,
 }
 
