@@ -1,6 +1,7 @@
 """Every command in the README and in docs/ is one that the scripts understand."""
 
 import argparse
+import ast
 import importlib
 import re
 import shlex
@@ -8,6 +9,8 @@ import sys
 
 import pytest
 
+import ptnas
+from genotypes import Genotype
 from tests.conftest import ROOT, load_script
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "results.sh"]
@@ -69,3 +72,23 @@ def test_the_list_of_commands_has_those_of_the_results_page_and_each_can_be_give
     block = [(script, words) for script, words in page if any("results/" in word for word in words)]
     assert sorted(block) == sorted(commands)
     assert all("--resume" in words for script, words in commands if script not in ("analyze.py", "reproduce.py"))
+
+
+def test_a_criterion_of_your_own_selects_as_the_page_shows(folder, capsys):
+    (code,) = (block for block in BLOCK.findall((ROOT / "docs" / "files.md").read_text("utf-8")) if "CRITERIA" in block)
+    before = dict(ptnas.CRITERIA)
+    try:
+        exec(code, {})
+    finally:
+        ptnas.CRITERIA.clear()
+        ptnas.CRITERIA.update(before)
+    first, *rounds, genotype = capsys.readouterr().out.splitlines()
+    assert first.count("'gain'") == 2
+    assert len(rounds) == 17
+    assert Genotype.from_text(genotype)
+    assert all(
+        scores.keys() == {"gain"}
+        for each in rounds
+        for made in ast.literal_eval(each)
+        for scores in made["scores"].values()
+    )
