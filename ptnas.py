@@ -390,7 +390,6 @@ def evaluate(model: Any, data: Data, batch_size: int, masks: Masks = (None,), pa
 
 # ==== Sec. 2: the search, bilevel optimisation; Sec. 6.3: fixed α ====================================================
 
-
 # As in the authors' release: the learning rate of w in tuning, as a share of the search's, and the noise of SDARTS-RS
 TUNING_RATE, TUNING_NOISE = 0.1, 0.3
 
@@ -493,9 +492,7 @@ class Bilevel:
             behind = self._differentiate(train, self.alpha)
         return [d - self.lr * (a - b) / (2 * epsilon) for d, a, b in zip(direct, ahead, behind, strict=True)]
 
-    def _compute_loss(
-        self, batch: Batch, weights: Weights | None = None, amp: bool = False
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    def _compute_loss(self, batch: Batch, weights: Weights | None = None, amp: bool = False) -> tuple[Tensor, Tensor]:
         with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=amp):
             logits = self.supernet(batch[0], self.number, weights)
             return logits, F.cross_entropy(logits, batch[1])
@@ -1057,9 +1054,8 @@ class Training:
 
     def __init__(self, network: Network, settings: RetrainSettings):
         self.network, self.settings = network, settings
-        momentum = {"momentum": settings.momentum, "nesterov": settings.nesterov}
-        decay = settings.weight_decay
-        self.optimizer = torch.optim.SGD(network.parameters(), settings.lr, **momentum, weight_decay=decay, fused=True)
+        values = settings.lr, settings.momentum, 0, settings.weight_decay, settings.nesterov
+        self.optimizer = torch.optim.SGD(network.parameters(), *values, fused=True)
 
     def train_epoch(self, train: Data, epoch: int, drop_probability: float) -> Measurement:
         """Trains for one pass over the training images. Returns the measurement on the training batches."""

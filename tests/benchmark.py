@@ -1,7 +1,7 @@
 """Measures the speed of the supernet beside the plain reference supernet. This is no test: run it by hand.
 
-    python tests/benchmark.py --threads 2                         # everything; takes long
     python tests/benchmark.py step mask --space s2 --repeats 3
+    python tests/benchmark.py grow --save docs/scaling.png
 
 Both take turns on the same data in one process. The table has medians over the repeats, and the ratio. The reference
 does what the released implementations do: it stores tensors as NCHW, computes every operation of every edge by itself
@@ -11,7 +11,8 @@ of 64 for each masked operation, and evaluates both halves after each epoch of t
 step: one bilevel step. memory: its peak above what was there before: of the process, in which the C library leaves
 gaps, and of the tensors. mask: the masked accuracies of all operations of an edge of each cell type. select: a whole
 selection from a small supernet. retrain: one step of a discrete network. data: reading and augmenting images. parts:
-where the time of a step goes, and what the rates of this machine would allow.
+where the time of a step goes, and what the rates of this machine would allow. grow: how a step on S2 grows with the
+batch, C, the cells, and the processes, which share the batch and have one thread each.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
-import json
 import multiprocessing
+import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from statistics import mean, median
+from statistics import linear_regression, mean, median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -152,15 +154,11 @@ def mask(space: str) -> Turns:
     }
 
 
-# The options of `select`: number of supernets, side of the digits in pixels, C, number of digits
-SELECT_OPTIONS = {"seeds": 3, "size": 32, "channels": 16, "limit": None}
-
-
-def select(space: str, seeds: int, size: int, channels: int, limit: int | None) -> list[dict]:
-    """Measures whole selections on scaled digits by perturbation, with five epochs of tuning, by the reference and by
-    ours. Both start from the same supernets of 3 cells, one for each seed."""
+def select(space: str, size: int, limit: int | None, seeds: int = 3) -> None:
+    """Measures whole selections by perturbation, with five epochs of tuning, by the reference and by ours. Both start
+    from the same supernets of 3 cells, one for each seed. size: side of the digits in pixels; limit: their number."""
     data = load_data({"dataset": "digits", "seed": 0, "image_size": size, "limit": limit}, torch.device("cpu"))
-    settings = SearchSettings(layers=1 if space == "nb201" else 3, channels=channels, epochs=40, alpha_lr=3e-3)
+    settings = SearchSettings(layers=1 if space == "nb201" else 3, epochs=40, alpha_lr=3e-3)
     seconds, accuracies = ({kind: [] for kind in ("reference", "ours")} for _ in range(2))
     for seed in range(seeds):
         train, valid = data.halve(seed)
@@ -180,10 +178,8 @@ def select(space: str, seeds: int, size: int, channels: int, limit: int | None) 
                 accuracy = play(Judge(bilevel, SelectionSettings(seed=seed), train, valid))[-1]["valid_accuracy"]
             seconds[kind].append(time.perf_counter() - started)
             accuracies[kind].append(accuracy)
-    return [
-        compare("select", space, *(median(seconds[kind]) for kind in ("ours", "reference"))),
-        compare("accuracy after select", space, *(mean(accuracies[kind]) for kind in ("ours", "reference")), "%"),
-    ]
+    compare("select", space, *(median(seconds[kind]) for kind in ("ours", "reference")))
+    compare("accuracy after select", space, *(mean(accuracies[kind]) for kind in ("ours", "reference")), "%")
 
 
 def select_plainly(
@@ -259,7 +255,7 @@ def data(space: str) -> Turns:
 TIMED = {"step": step, "mask": mask, "retrain": retrain, "data": data}
 
 
-def time_turns(name: str, space: str, repeats: int) -> list[dict]:
+def time_turns(name: str, space: str, repeats: int) -> None:
     """Measures median seconds, in turns, after a turn that does not count."""
     turns = TIMED[name](space)
     seconds: dict[str, list[float]] = {each: [] for each in turns}
@@ -269,7 +265,8 @@ def time_turns(name: str, space: str, repeats: int) -> list[dict]:
             if repeat:
                 seconds[each].append(took)
     theirs = median(seconds.pop("reference"))
-    return [compare(each, space, median(own), theirs) for each, own in seconds.items()]
+    for each, own in seconds.items():
+        compare(each, space, median(own), theirs)
 
 
 def measure_peak(space: str, which: str, threads: int) -> float:
@@ -299,18 +296,15 @@ def measure_tensors(space: str, which: str, threads: int) -> float:
     return max(itertools.accumulate(changes)) / 2**20
 
 
-def memory(space: str, threads: int) -> list[dict]:
-    rows = []
+def memory(space: str, threads: int) -> None:
     for measured, function in (("process", measure_peak), ("tensors", measure_tensors)):
         found = {}
         for which in ("reference", "step", "step, low memory"):
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
                 found[which] = executor.submit(function, space, which, threads).result()
         theirs = found.pop("reference")
-        rows += [
-            compare(f"memory of a {which}: {measured}", space, ours, theirs, "MiB") for which, ours in found.items()
-        ]
-    return rows
+        for which, ours in found.items():
+            compare(f"memory of a {which}: {measured}", space, ours, theirs, "MiB")
 
 
 class TrafficCounter(TorchDispatchMode):
@@ -327,7 +321,7 @@ class TrafficCounter(TorchDispatchMode):
         return result
 
 
-def parts(space: str) -> list[dict]:
+def parts(space: str) -> None:
     """Prints where the time of a step goes, for DARTS also of the paper's retraining, and what would bound it."""
     rates = measure_rates()
     steps = {f"step, {space}": step(space)["step"]}
@@ -335,10 +329,11 @@ def parts(space: str) -> list[dict]:
         batch, settings = draw_images(96), RetrainSettings()
         network = ptnas.Network(PUBLISHED["DARTS_V2"], settings.layers, settings.channels, CLASSES)
         steps["retrain, DARTS_V2"] = partial(Training(network, settings).train_epoch, batch, 0, 0.0)
-    return [divide(name, function, *rates) for name, function in steps.items()]
+    for name, function in steps.items():
+        divide(name, function, *rates)
 
 
-def divide(name: str, function: Callable[[], Any], products: float, copies: float) -> dict:
+def divide(name: str, function: Callable[[], Any], products: float, copies: float) -> None:
     """Prints the parts of a step, given the gigaflop and gigabytes per second that the machine allows."""
     function()
     seconds = [take_time(function) for _ in range(3)]
@@ -356,7 +351,6 @@ def divide(name: str, function: Callable[[], Any], products: float, copies: floa
         f"| {name} | {median(seconds):.2f} s | {shares[0]:.0f}% | {shares[1]:.0f}% | {shares[2]:.0f}% "
         f"| {gigaflop:.1f} | {bounds[0]:.2f} s | {gigabytes:.1f} | {bounds[1]:.2f} s | {counter.operations} |"
     )
-    return {"what": name, "seconds": seconds, "shares": shares, "bounds": bounds, "operations": counter.operations}
 
 
 def take_time(function: Callable[[], Any]) -> float:
@@ -377,39 +371,107 @@ def measure_rates() -> tuple[float, float]:
     return products, copies
 
 
-def compare(what: str, space: str, ours: float, theirs: float, unit: str = "s") -> dict:
-    """Prints a row of the table, and returns it."""
+def compare(what: str, space: str, ours: float, theirs: float, unit: str = "s") -> None:
+    """Prints a row of the table."""
     ratio = theirs / ours if unit == "s" else ours / theirs
     print(f"| {what} | {space} | {ours:.4g} {unit} | {theirs:.4g} {unit} | {ratio:.2f} |", flush=True)
-    return {"what": what, "space": space, "ours": ours, "reference": theirs, "ratio": ratio, "unit": unit}
+
+
+# ---- how a step grows
+
+START = {"batch": 64, "channels": 16, "cells": 8, "processes": 1}  # one of these changes at a time
+VALUES = {
+    "batch": (16, 32, 64, 128, 256), "channels": (8, 16, 24, 32), "cells": (5, 8, 11, 14, 20), "processes": (1, 2),
+}  # fmt: skip
+
+
+def measure_steps(case: dict[str, int], steps: int, rank: int, port: int, results: multiprocessing.Queue) -> None:
+    """Measures some steps of one process after a first one, and puts (seconds, MiB) into the results."""
+    here = {"RANK": rank, "WORLD_SIZE": case["processes"], "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in here.items()})
+    torch.set_num_threads(1)
+    runs.keep_memory()
+    with runs.act_together():
+        runs.join_processes(torch.device("cpu"))
+        torch.manual_seed(0)
+        settings = SearchSettings(layers=case["cells"], channels=case["channels"])
+        bilevel = Bilevel(settings.build_supernet(SPACES["s2"], CLASSES, 3), settings)
+        size = case["batch"] // case["processes"]
+        (_, train), (_, valid) = draw_images(2 * size).clean(size)
+
+        def step() -> None:
+            bilevel.step_alpha(train, valid)
+            bilevel.step_w(train)
+
+        before = read_peak()
+        step()
+        memory = read_peak() - before
+        results.put((median(take_time(step) for _ in range(steps)), memory))
+
+
+def measure_case(case: dict[str, int], steps: int) -> tuple[float, float]:
+    """Returns the seconds of a step and the MiB of all processes."""
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = range(case["processes"])
+    processes = [context.Process(target=measure_steps, args=(case, steps, rank, port, results)) for rank in ranks]
+    for process in processes:
+        process.start()
+    found = [results.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return max(seconds for seconds, _ in found), sum(memory for _, memory in found)
+
+
+def grow(steps: int, save: Path) -> None:
+    """Prints and draws seconds and MiB of a step. A slope of s means: doubling the one multiplies the other by 2^s."""
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(2, len(VALUES), figsize=(12, 5), sharex="col", sharey="row", layout="constrained")
+    for column, (what, values) in zip(panels.T, VALUES.items(), strict=True):
+        measured = [measure_case(START | {what: value}, steps) for value in values]
+        for axes, numbers, unit in zip(column, zip(*measured, strict=True), ("seconds", "MiB"), strict=True):
+            slope = linear_regression(*(torch.tensor(each).log().tolist() for each in (values, numbers))).slope
+            print(f"{what} {values}: {', '.join(f'{number:.4g}' for number in numbers)} {unit}, slope {slope:.2f}")
+            axes.loglog(values, numbers, "o-", base=2, label=f"slope {slope:.2f}")
+            axes.set_xticks(values)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.legend()
+            axes.set_ylabel(unit if what == "batch" else "")
+        column[1].set_xlabel(what)
+    figure.savefig(save, dpi=120)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    every = (*TIMED, "select", "memory", "parts")
-    parser.add_argument("what", nargs="*", metavar="WHAT", help=", ".join(every))
+    every = (*TIMED, "select", "memory", "parts", "grow")
+    parser.add_argument("what", nargs="+", metavar="WHAT", choices=every, help=", ".join(every))
     parser.add_argument("--space", nargs="+", choices=("s2", "darts", "nb201"), default=["s2", "darts", "nb201"])
     parser.add_argument("--repeats", type=int, default=5)
-    for name, default in SELECT_OPTIONS.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"of select, by default {default or 'all'}")
+    parser.add_argument("--size", type=int, default=32, help="of select: side of the digits in pixels")
+    parser.add_argument("--limit", type=int, help="of select: number of digits")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--save", type=Path, metavar="JSON")
+    parser.add_argument("--save", type=Path, default=Path("scaling.png"), metavar="PNG", help="of grow")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     runs.keep_memory()
-    rows = []
-    print(f"{args.threads} threads, medians of {args.repeats}; of select, medians and means of {args.seeds} seeds\n")
+    print(f"{args.threads} threads, medians of {args.repeats}; of select, medians and means of 3 seeds\n")
     print("| | space | ours | reference | ratio |\n|---|---|---|---|---|")
-    for name in args.what or every:
+    for name in args.what:
+        if name == "grow":
+            grow(args.repeats, args.save)
+            continue
         for space in args.space if name != "data" else ["-"]:
             if name in TIMED:
-                rows += time_turns(name, space, args.repeats)
+                time_turns(name, space, args.repeats)
             elif name == "select":
-                rows += select(space, **{option: getattr(args, option) for option in SELECT_OPTIONS})
+                select(space, args.size, args.limit)
             else:
-                rows += memory(space, args.threads) if name == "memory" else parts(space)
-    if args.save:
-        args.save.write_text(json.dumps(rows, indent=1) + "\n")
+                memory(space, args.threads) if name == "memory" else parts(space)
 
 
 if __name__ == "__main__":

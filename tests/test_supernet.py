@@ -183,10 +183,6 @@ def test_absent_operations_and_none_are_not_computed():
     assert computed == [1, 1, 2]
 
 
-def find_starts(supernet):
-    return [module for module in supernet.modules() if isinstance(module, Shared)]
-
-
 @pytest.mark.parametrize("low_memory", [False, True])
 def test_edges_from_one_node_compute_the_equal_starts_of_their_operations_once_in_a_pass(low_memory):
     supernet, calls, (images, _) = make_supernet("darts", low_memory=low_memory), [], make_images()
