@@ -44,7 +44,7 @@ from genotypes import OPERATIONS, Arch, DiscreteCell, Genotype, Space, is_convol
 
 Norm = Callable[[int], nn.Module]  # channels -> norm
 Batch = tuple[Tensor, Tensor]  # images (N, C, H, W), labels (N,)
-Weights = dict[str, Tensor]  # θ per cell type: (edges, operations), rows sum to 1
+Theta = dict[str, Tensor]  # θ = softmax(α) per cell type: (edges, operations), rows sum to 1
 Record = dict[str, Any]  # what a step reports, in plain values
 
 
@@ -102,13 +102,13 @@ class MixedOp(nn.Module):
                 operation = nn.Sequential(operation, supernet_norm(channels) if norm_pooling else nn.Identity())
             self.operations.append(share_start(operation, shared))
 
-    def forward(self, x: Tensor, weights: Tensor, presence: Presence) -> Tensor | None:
-        """x: (N, C, H, W); weights: θ, (operations,). Absent operations are left out of the sum, and the other weights
-        stay as they are. On a decided edge the operation has weight 1. None where nothing is present but `none`."""
+    def forward(self, x: Tensor, theta: Tensor, presence: Presence) -> Tensor | None:
+        """x: (N, C, H, W); theta: (operations,). Absent operations are left out of the sum; the θ of the others stay.
+        On a decided edge the operation has weight 1. Returns None if no operation but `none` is present."""
         present = [index for index in presence.operations if self.names[index] != "none"]
         if presence.decided:
             return add(self.operations[index](x) for index in present)
-        return add(weights[index] * self.operations[index](x) for index in present)
+        return add(theta[index] * self.operations[index](x) for index in present)
 
 
 def add(terms: Iterable[Tensor | None]) -> Tensor | None:
@@ -169,20 +169,20 @@ class SearchCell(nn.Module):
             self.edges.append(MixedOp(names, channels, stride, space.family == "darts", starts))
         self.shared = [module for module in self.modules() if isinstance(module, Shared)]
 
-    def forward(self, inputs: Sequence[Tensor], weights: Weights, presence: dict[str, list[Presence]]) -> Tensor:
+    def forward(self, inputs: Sequence[Tensor], theta: Theta, presence: dict[str, list[Presence]]) -> Tensor:
         """inputs: outputs of the earlier cells."""
-        context = inputs, weights[self.cell_type], presence[self.cell_type]
+        context = inputs, theta[self.cell_type], presence[self.cell_type]
         if self.low_memory and torch.is_grad_enabled():
             return checkpoint(self.compute, *context, use_reentrant=False, preserve_rng_state=False)
         return self.compute(*context)
 
-    def compute(self, inputs: Sequence[Tensor], weights: Tensor, presence: list[Presence]) -> Tensor:
-        """weights: (edges, operations), presence: one per edge, both those of this cell type."""
+    def compute(self, inputs: Sequence[Tensor], theta: Tensor, presence: list[Presence]) -> Tensor:
+        """theta: (edges, operations), presence: one per edge, both those of this cell type."""
         states = [module(x) for module, x in zip(self.preprocess, inputs, strict=True)]
         try:
             for node in self.space.nodes:
                 edges = [(edge, states[self.space.edges[edge][0]]) for edge in self.space.into(node)]
-                total = add(self.edges[edge](x, weights[edge], presence[edge]) for edge, x in edges)
+                total = add(self.edges[edge](x, theta[edge], presence[edge]) for edge, x in edges)
                 edge, x = edges[0]
                 states.append(Zero(self.edges[edge].stride)(x) if total is None else total)
         finally:  # `checkpoint` ends a recomputation by an exception, once it has the tensors that it needs
@@ -222,23 +222,23 @@ class Supernet(nn.Module):
         self.skeleton = skeleton(build, norm, supernet_norm, layers, channels, classes, image_channels)
         self.noise_operations = number_noise_operations(self)
 
-    def theta(self) -> Weights:
+    def theta(self) -> Theta:
         """Returns θ = softmax(α)."""
         return {cell_type: F.softmax(alpha, dim=-1) for cell_type, alpha in self.alpha.items()}
 
-    def forward(self, x: Tensor, number: int = 0, weights: Weights | None = None) -> Tensor:
+    def forward(self, x: Tensor, number: int = 0, theta: Theta | None = None) -> Tensor:
         """x: (N, image channels, H, W), H and W at least 8 -> logits (N, classes). number: of the batch, for `noise`.
-        weights: used in place of softmax(α)."""
+        theta: used in place of softmax(α)."""
         for operation in self.noise_operations:
             operation.number = number
-        return self.skeleton(x, self.theta() if weights is None else weights, self.presence)[0]
+        return self.skeleton(x, self.theta() if theta is None else theta, self.presence)[0]
 
-    # ---- the three verbs
+    # ---- mask, decide, prune
 
     @contextmanager
     def mask(self, cell_type: str, edge: int, operation: int | None = None) -> Iterator[None]:
-        """Removes an operation (Sec. 4.1), or with None the whole edge, inside a `with` block. All else stays, and the
-        weights of the other operations are not renormalised."""
+        """Removes an operation (Sec. 4.1), or with None the whole edge, inside a `with` block. All else stays: the θ of
+        the other operations are not renormalised."""
         before = self.presence[cell_type][edge]
         remaining = () if operation is None else tuple(index for index in before.operations if index != operation)
         self.presence[cell_type][edge] = before._replace(operations=remaining)
@@ -375,7 +375,7 @@ def true_float32() -> Iterator[None]:
 def evaluate(model: Any, data: Data, batch_size: int, masks: Masks = (None,), passes: int = 1) -> list[Measurement]:
     """Measures a model on the clean images under each of the masks: ACC\\o of Sec. 4.1, or ACC where the mask is None.
 
-    All masks see the same images in the same batches, so that they differ by what they mask and by nothing else. The
+    The images are clean: not augmented, always in the same batches. So masks differ by what they mask only. The
     norms of a supernet use the statistics of the batch, as in the release, so `batch_size` should be large. With
     several `passes` the `noise` operation draws anew in each. Several processes share the batches.
     """
@@ -390,7 +390,7 @@ def evaluate(model: Any, data: Data, batch_size: int, masks: Masks = (None,), pa
 
 # ==== Sec. 2: the search, bilevel optimisation; Sec. 6.3: fixed α ====================================================
 
-# As in the authors' release: the learning rate of w in tuning, as a share of the search's, and the noise of SDARTS-RS
+# In tuning, as in the authors' release: learning rate of w, as a share of the search's, and noise scale of SDARTS-RS
 TUNING_RATE, TUNING_NOISE = 0.1, 0.3
 
 
@@ -407,18 +407,20 @@ class Bilevel:
         self.supernet, self.settings = supernet, settings
         # What may change from epoch to epoch: the learning rate of w, the noise scale of SDARTS-RS, the batch size.
         self.lr, self.noise_scale, self.batch_size = settings.lr, 0.0, settings.batch_size
-        self.epochs, self.number = 0, 0  # epochs and batches of training so far; `noise` draws by the batch
+        self.epochs, self.number = 0, 0  # epochs and batches of training so far; S4's `noise` draws by the batch
         self.w, self.alpha = supernet.weight_parameters(), supernet.alpha_parameters()
         self.w_optimizer = torch.optim.SGD(self.w, self.lr, settings.momentum, 0, settings.weight_decay, fused=True)
         decay = settings.alpha_weight_decay
         self.alpha_optimizer = torch.optim.Adam(self.alpha, settings.alpha_lr, (0.5, 0.999), 1e-8, decay, fused=True)
 
     def train_epoch(self, train: Data, valid: Data) -> Measurement:
-        """Trains α and w for one pass over the training half. Returns the measurement on the training batches. valid:
-        has at least as many batches as train."""
+        """Trains α and w for one pass over the training half. Returns the measurement on the training batches. Each
+        goes with a batch of valid; raises ValueError if that has fewer."""
         meter, supernet = Meter(), self.supernet
         self.w_optimizer.param_groups[0]["lr"] = self.lr
         learns_alpha = not supernet.fixed_alpha and any(map(supernet.undecided, supernet.space.cell_types))
+        if learns_alpha and valid.count(self.batch_size) < train.count(self.batch_size):
+            raise ValueError("the validation half has fewer batches than the training half")
         train_batches = train.batches(self.batch_size, self.epochs)
         valid_batches = valid.batches(self.batch_size, self.epochs) if learns_alpha else itertools.repeat(None)
         for train_batch, valid_batch in zip(train_batches, valid_batches, strict=False):
@@ -430,7 +432,8 @@ class Bilevel:
         return meter.read()
 
     def start_tuning(self) -> None:
-        """Goes from the search to tuning: SGD starts anew, at a constant learning rate; Adam keeps its moments."""
+        """Goes from the search to tuning, before a selection: SGD starts anew, at a constant learning rate; Adam keeps
+        its moments; SDARTS-RS has a constant noise scale."""
         self.w_optimizer.state.clear()
         self.lr, self.noise_scale = self.settings.lr * TUNING_RATE, TUNING_NOISE
 
@@ -448,12 +451,12 @@ class Bilevel:
                     alpha[edge].copy_(former[edge])
 
     def step_w(self, train: Batch) -> Tensor:
-        """Takes one step of SGD on w, under SDARTS-RS with distorted weights (A.1.2). Returns the logits before the
+        """Takes one step of SGD on w, under SDARTS-RS with a distorted θ (A.1.2). Returns the logits before the
         step, (N, classes). Absent operations get no gradient and stay as they are."""
-        weights = None
+        theta = None
         if self.settings.noise != "none":
-            weights = distort(self.supernet.theta(), self.settings.noise, self.noise_scale)
-        logits, loss = self._compute_loss(train, weights, self.settings.amp)
+            theta = distort(self.supernet.theta(), self.settings.noise, self.noise_scale)
+        logits, loss = self._compute_loss(train, theta, self.settings.amp)
         gradients = torch.autograd.grad(loss, self.w, allow_unused=True)
         average(gradients)
         for w, gradient in zip(self.w, gradients, strict=True):
@@ -492,9 +495,9 @@ class Bilevel:
             behind = self._differentiate(train, self.alpha)
         return [d - self.lr * (a - b) / (2 * epsilon) for d, a, b in zip(direct, ahead, behind, strict=True)]
 
-    def _compute_loss(self, batch: Batch, weights: Weights | None = None, amp: bool = False) -> tuple[Tensor, Tensor]:
+    def _compute_loss(self, batch: Batch, theta: Theta | None = None, amp: bool = False) -> tuple[Tensor, Tensor]:
         with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=amp):
-            logits = self.supernet(batch[0], self.number, weights)
+            logits = self.supernet(batch[0], self.number, theta)
             return logits, F.cross_entropy(logits, batch[1])
 
     def _differentiate(self, batch: Batch, parameters: list[nn.Parameter], amp: bool = False) -> Sequence[Tensor]:
@@ -559,17 +562,18 @@ def search(bilevel: Bilevel, train: Data, valid: Data) -> Iterator[Record]:
 
 
 class Score(NamedTuple):
-    """rank: the larger, the stronger; compared entry by entry. measured: the figures behind it, by name."""
+    """rank: the larger, the stronger; the first entry counts first. measured: the figures behind it, by name."""
 
     rank: tuple[float, ...]
     measured: dict[str, float]
 
 
 class Judge:
-    """Holds a supernet and the images that judge it. A criterion may `measure` it, `tune` it, or do so on a `copy`."""
+    """Holds a supernet and the images that judge it. A criterion may `measure` it, and may `tune` a `copy` of it."""
 
     def __init__(self, bilevel: Bilevel, settings: SelectionSettings, train: Data, valid: Data):
-        """bilevel: the supernet with its optimisers; train, valid: the halves of its search."""
+        """bilevel: the supernet with its optimisers; for a selection call its `start_tuning` first. train, valid: the
+        halves of the training images, as its search had them."""
         self.bilevel, self.supernet, self.settings = bilevel, bilevel.supernet, settings
         self.train, self.valid = train, valid
 
@@ -590,8 +594,8 @@ class Judge:
         return Judge(copy.deepcopy(self.bilevel), self.settings, self.train, self.valid)
 
     def score(self, measured: Measurement, sign: int) -> Score:
-        """Ranks by accuracy or by loss, and by the other where these are equal, as accuracies on few images often are.
-        sign: 1 if a good measurement makes a strong candidate, -1 if a bad one does."""
+        """Ranks by accuracy or by loss. The other one breaks ties, which are frequent with few images. sign: 1 if a
+        good measurement makes a strong candidate, -1 if a bad one does."""
         rank = sign * measured.accuracy, -sign * measured.loss
         measures = {"accuracy": measured.accuracy, "loss": measured.loss}
         return Score(rank if self.settings.metric == "accuracy" else rank[::-1], measures)
@@ -601,9 +605,9 @@ class Judge:
 
 
 def magnitude(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]:
-    """Scores by α, as DARTS selects: o* = argmax_o softmax(α)_o. An edge counts by its largest weight among the
-    operations that may be its answer, also when it is decided. The paper does not say how DARTS+PT-Mag (Sec. 6.2)
-    ranks edges; this is our reading."""
+    """Scores by α, as DARTS selects: o* = argmax_o softmax(α)_o. An edge as a whole has the largest θ among the
+    operations that may be chosen on it, even if it is decided. The paper does not say how DARTS+PT-Mag (Sec. 6.2) ranks
+    edges; this is our reading."""
     weights = {cell_type: rows.tolist() for cell_type, rows in judge.supernet.theta().items()}
     scores = []
     for cell_type, edge, operation in candidates:
@@ -618,8 +622,8 @@ def discretization(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]
     supernet discretize the edge to the operation, tune, measure the accuracy; the higher, the stronger.
 
     "Until it converges again" is a fixed number of epochs here, `tune_epochs`. All copies see the same batches and
-    draws. An edge as a whole is pruned on the copy instead, and is strong if the accuracy is low. `analyze.py fig1`
-    draws these scores beside α.
+    random draws. To score an edge as a whole, the copy prunes it: the lower its accuracy, the stronger the edge.
+    `analyze.py fig1` draws these scores beside α.
     """
     scores, device = [], judge.bilevel.w[0].device
     for cell_type, edge, operation in candidates:
@@ -640,10 +644,10 @@ def discretization(judge: Judge, candidates: Sequence[Candidate]) -> list[Score]
 def skip_gap(supernet: Supernet) -> float | None:
     """Returns the gap of Fig. 3: mean(α_skip - α_conv), softmaxed; None if no edge has both kinds of operation.
 
-    The mean is over the edges of all cell types; a decided edge counts with the α that it had. `skip_connect` counts as
-    the skip connection also where it halves the map, and as convolutions count all operations with "conv" in their
-    name. Beside the skip connection S2 has one of them, but DARTS several, and the paper does not say which α_conv is
-    meant then. Here it is the mean over the edge's convolutions, so that the gap is 0 where α prefers nothing.
+    The mean is over the edges of all cell types; a decided edge counts with the α that it had. `skip_connect` counts
+    even if it halves the map. Every operation with "conv" in its name counts as a convolution. S2 has one per edge, but
+    DARTS several, and the paper does not say which α_conv is meant then. Here it is the mean over the edge's
+    convolutions, so that the gap is 0 where α prefers nothing.
     """
     gaps = []
     for cell_type, weights in supernet.theta().items():
@@ -659,7 +663,7 @@ class Optimum(NamedTuple):
 
     theta_conv, theta_skip: the optimal weights, which sum to 1. They may lie outside [0, 1], where no softmax reaches;
     `reachable` says so. alpha_conv, alpha_skip: the optimal α, with the constant C chosen so that exp(α_conv) +
-    exp(α_skip) = 1. Out of reach, the variance is least at the nearer end of [0, 1]: one α is 0, the other -inf.
+    exp(α_skip) = 1. If they do, the variance is least at the nearer end of [0, 1]: one α is 0, the other -inf.
     """
 
     theta_conv: float
@@ -704,7 +708,7 @@ def proposition_1_simplified(o: Tensor, x: Tensor, m: Tensor) -> tuple[float, fl
     α*_conv ∝ Var(x - m*)   (Eq. 3, 20),   α*_skip ∝ Var(o - m*)   (Eq. 4, 21)
 
     So the skip connection gets the larger α exactly when x is closer to m* than o is. Strictly, these are the optimal
-    weights θ, up to their sum, and only where the covariance of the two deviations vanishes. Arguments as above.
+    weights θ times one factor, and only where the covariance of the two deviations vanishes. Arguments as above.
     """
     conv, skip = _center_deviations(o, x, m)
     return skip.square().mean().item(), conv.square().mean().item()
@@ -766,8 +770,9 @@ def decide_edge(judge: Judge, cell_type: str, edge: int) -> Record:
 
     forall operations o on edge e: evaluate ACC\\o;  o* ← argmin_o ACC\\o;  discretize edge e to o*
 
-    `select` picks the edges and tunes. `none` is no candidate on the DARTS space (A.1.1), nor, as we read it, on S3. On
-    NAS-Bench-201 it is one, but its mask changes nothing: it wins only if every other mask helps the supernet.
+    `plan_rounds` picks the edges, `select` tunes. Another criterion has its score in place of ACC\\o. `none` is no
+    candidate on the DARTS space (A.1.1), nor, as we read it, on S3. On NAS-Bench-201 it is one, but masking it changes
+    nothing: it is chosen only if no other mask hurts.
     """
     space = judge.supernet.space
     candidates = [Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
@@ -791,9 +796,10 @@ def select(judge: Judge, rounds: Sequence[Round], done: int = 0) -> Iterator[Rec
     while edges are left:  pick a random edge e;  decide_edge(e);  tune        (operation selection phase, Algorithm 1)
     while nodes are left:  pick a random node n;  decide_node(n);  tune        (topology selection phase)
 
-    rounds: as `plan_rounds` picks them; the first `done` were played before. A record has the decisions with their
-    scores, and validation accuracy in percent and loss after discretizing and after tuning (the trajectory of Fig. 6).
-    The paper tunes "until it converges again" (A.3), in its experiments for 5 epochs (Sec. 5.1): `Judge.tune`.
+    rounds: one edge or node of each cell type, picked by `plan_rounds` before any was decided; a selection that goes on
+    leaves out the first `done`. A record has the decisions with their scores, and validation accuracy in percent and
+    loss after discretizing and after tuning (the trajectory of Fig. 6). The paper tunes "until it converges again"
+    (A.3), in its experiments for 5 epochs (Sec. 5.1): `Judge.tune`.
     """
     for number, (decide, choices) in enumerate(rounds[done:], done + 1):
         decisions = [decide(judge, cell_type, choice) for cell_type, choice in choices]
@@ -809,7 +815,7 @@ def select(judge: Judge, rounds: Sequence[Round], done: int = 0) -> Iterator[Rec
 
 
 def decide_node(judge: Judge, cell_type: str, node: int) -> Record:
-    """Algorithm 2, topology: keeps the two inputs of a node whose removal hurts most, prunes the others.
+    """Algorithm 2, topology: keeps those inputs of a node (two) whose removal hurts most, prunes the others.
 
     forall input edges e of node n: evaluate ACC\\e;  keep the edges with the lowest and second lowest ACC\\e
     """
@@ -828,9 +834,9 @@ def plan_rounds(supernet: Supernet, seed: int) -> list[Round]:
     """Returns the rounds of Algorithm 2: all undecided edges in random order, then in random order the nodes that have
     more inputs than they keep. A round has one of each cell type: (decide_edge, [("normal", 7), ("reduce", 2)]).
 
-    Algorithm 2 takes one edge or node of the supernet at a time. One of each cell type before each tuning is the
-    release's way, so the second is measured in a supernet that was not tuned since the first was decided. Algorithm 2
-    visits all nodes; nodes that keep all their inputs get no round here, nor in the release.
+    Algorithm 2 takes one edge or node of the supernet at a time. The release takes one of each cell type before it
+    tunes, and so do we: the second is measured when the first is decided, but before the supernet is tuned for it.
+    Algorithm 2 visits all nodes; nodes that keep all their inputs get no round here, nor in the release.
     """
     space, shuffle = supernet.space, random.Random(seed).shuffle
     rounds: list[Round] = []
@@ -849,18 +855,18 @@ def plan_rounds(supernet: Supernet, seed: int) -> list[Round]:
 
 
 @torch.no_grad()
-def distort(weights: Weights, noise: str, scale: float) -> Weights:
+def distort(theta: Theta, noise: str, scale: float) -> Theta:
     """Distorts softmax(α) while w is trained: the regulariser of SDARTS-RS (A.1.2).
 
     θ' = clip(θ + δ, 0, 1), each row divided by its sum;  δ ~ N(0, scale²) or δ ~ U(-scale, scale)
 
     scale: the standard deviation of Gaussian noise, half the width of uniform noise. Departures: the paper distorts α,
     here it is θ, as in the releases of SDARTS and of this paper. The paper's noise is Gaussian, both releases draw it
-    uniformly; `noise` says which. A row that is clipped to zero becomes one-hot where it was largest. Draws from
-    torch's global generator, which several processes must seed alike.
+    uniformly; the argument `noise` says which. If clipping leaves only zeros in a row, its largest entry becomes 1.
+    Draws from torch's global generator, which several processes must seed alike.
     """
     distorted = {}
-    for cell_type, rows in weights.items():
+    for cell_type, rows in theta.items():
         draws = torch.randn_like(rows) if noise == "gaussian" else 2 * torch.rand_like(rows) - 1
         noisy = rows + scale * draws
         clipped = noisy.clamp(0, 1)
@@ -871,7 +877,7 @@ def distort(weights: Weights, noise: str, scale: float) -> Weights:
 
 
 def grow_noise(epoch: int, epochs: int) -> float:
-    """Returns the noise scale of SDARTS-RS, as in its release: 0.03 + 0.27 · epoch / epochs."""
+    """Returns the noise scale of SDARTS-RS, as in its release: 0.03 + 0.27 · epoch / epochs; epoch counts from 0."""
     return 0.03 + 0.27 * epoch / epochs
 
 
@@ -881,10 +887,10 @@ def grow_noise(epoch: int, epochs: int) -> float:
 def search_sgas(bilevel: Bilevel, train: Data, valid: Data) -> Iterator[Record]:
     """A search that decides edge after edge, the most important first, so that its supernet ends as a genotype (A.1.3).
 
-    A round decides one edge of each cell type: `score_edges` picks it, and the criterion `settings.sgas` its operation,
-    magnitude (SGAS) or perturbation (SGAS+PT, the paper's). Once a node has two decided inputs, its others are pruned.
-    Absent operations take no memory, so the batch grows with each round, as in SGAS. `schedule_sgas` has the epochs.
-    Yields the records of `search` with the decisions too.
+    A round decides, in each cell type, the edge with the largest score of `score_edges`. The criterion `settings.sgas`
+    chooses the operation: magnitude (SGAS) or perturbation (SGAS+PT, the paper's). Once a node has two decided inputs,
+    its others are pruned. Absent operations take no memory, so the batch grows with each round, as in SGAS. Yields the
+    records of `search`, measured before the decisions, with the decisions.
 
     The paper says that w trains alone for the first 10 epochs. Here α trains from the start, as in the release of SGAS:
     otherwise the first decision would be random.
@@ -892,7 +898,8 @@ def search_sgas(bilevel: Bilevel, train: Data, valid: Data) -> Iterator[Record]:
     space, settings = bilevel.supernet.space, bilevel.settings
     judge = Judge(bilevel, SelectionSettings(criterion=settings.sgas, metric=settings.sgas_metric), train, valid)
     schedule = schedule_sgas(space, settings.epochs)
-    bilevel.batch_size += settings.sgas_batch_growth * sum(epoch <= bilevel.epochs for epoch in schedule)
+    played = sum(epoch <= bilevel.epochs for epoch in schedule)  # rounds, before a search that goes on
+    bilevel.batch_size += settings.sgas_batch_growth * played
     for record in search(bilevel, train, valid):
         decisions = []
         for _ in range(schedule.count(record["epoch"])):
@@ -903,8 +910,9 @@ def search_sgas(bilevel: Bilevel, train: Data, valid: Data) -> Iterator[Record]:
 
 
 def schedule_sgas(space: Space, epochs: int) -> list[int]:
-    """Returns the epoch that each round of SGAS follows: the first a fifth of all epochs, the others evenly spread. So
-    they follow the epochs 10, 15, ..., 45 of 50 on the DARTS space, as in SGAS; other schedules are our extension."""
+    """Returns the epoch after which each round of SGAS takes place: the first after a fifth of all epochs, the others
+    at even distances. So they are 10, 15, ..., 45 of 50 on the DARTS space, as in SGAS; other spaces and numbers of
+    epochs are our extension."""
     rounds = sum(map(space.keeps, space.nodes))
     return [max(epochs * (rounds + 4 * number) // (5 * rounds), 1) for number in range(rounds)]
 
@@ -1422,7 +1430,7 @@ class SelectionSettings(Settings):
     criterion: Literal[tuple(CRITERIA)] = "perturbation"
     metric: Literal["accuracy", "loss"] = "accuracy"  # what perturbation and discretization compare
     tune_epochs: Annotated[int, 0, 10**6] = 5  # after each round
-    passes: Annotated[int, 1, 1000] = 1  # over the validation images in each measurement, if S4's `noise` is there
+    passes: Annotated[int, 1, 1000] = 1  # passes over the validation images in a measurement, if there is S4's `noise`
     seed: Annotated[int, 0, 2**31 - 1] = 0  # of the order of edges and nodes
 
 

@@ -68,7 +68,7 @@ def test_the_step_of_w_is_that_of_the_loss_with_noisy_weights_and_alpha_has_no_n
     torch.manual_seed(3)
     logits = bilevel.step_w(train)
     torch.manual_seed(3)
-    noisy = twin(train[0], weights=ptnas.distort(twin.theta(), "uniform", 0.2))
+    noisy = twin(train[0], theta=ptnas.distort(twin.theta(), "uniform", 0.2))
     assert torch.equal(logits, noisy)
     wanted = torch.autograd.grad(F.cross_entropy(noisy, train[1]), twin.weight_parameters())
     assert all(torch.equal(w.grad, gradient) for w, gradient in zip(bilevel.w, wanted, strict=True))
