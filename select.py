@@ -104,7 +104,7 @@ def decide(
         run.keep()
         run.draw(lambda figure: plots.draw_selection(figure, run.records, title))
     found, records = judge.supernet.genotype(), trained.records + run.records
-    before, after = trained.records[-1]["valid_accuracy"], records[-1]["valid_accuracy"]
+    accuracy = run.records[-1]["valid_accuracy"] if run.records else judge.measure()[0].accuracy
     seconds = {"search": trained.records, "selection": run.records}
     content = {
         "schema": runs.SCHEMA,
@@ -113,8 +113,8 @@ def decide(
         "channels": trained.data.channels,
         "search": trained.settings,
         "computing": computing,
-        "supernet_accuracy": before,
-        "valid_accuracy": after,
+        "supernet_accuracy": trained.records[-1]["valid_accuracy"],
+        "valid_accuracy": accuracy,
         "seconds": {name: round(sum(record["seconds"] for record in own), 3) for name, own in seconds.items()},
         **({"arch": str(found)} if isinstance(found, Arch) else {"genotype": found.to_json(), "text": str(found)}),
         "decisions": [made for record in records for made in record.get("decisions", ())],

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import runs
+from data import load_supernet
 from genotypes import SPACES
+from ptnas import evaluate
 from tests.conftest import blank, load_script
 
 SCRIPTS = {f"{name}.py": load_script(name).main for name in ("train_search", "select")}
@@ -39,6 +41,17 @@ def test_select_writes_the_genotype_of_a_supernet_that_sgas_has_decided(space, c
     again = save.read_bytes()
     assert SCRIPTS["select.py"](["--ckpt", str(path), "--save", str(save), "--resume"]) == 0
     assert save.read_bytes() == again
+
+
+def test_the_accuracy_of_a_genotype_is_measured_after_the_last_decision(tmp_path):
+    """The records of a search are measured before the decisions of their epoch: here before all of them."""
+    path, save = tmp_path / "supernet.pt", tmp_path / "genotype.json"
+    flags = ["--space", "s3", "--epochs", "1", "--channels", "2", "--limit", "64", "--save", str(path)]
+    assert SCRIPTS["train_search.py"]([*flags, "--sgas", "magnitude"]) == 0
+    assert SCRIPTS["select.py"](["--ckpt", str(path), "--save", str(save)]) == 0
+    found, trained = json.loads(save.read_text()), load_supernet(path)
+    (measured,) = evaluate(trained.bilevel.supernet, trained.valid, 512)
+    assert found["valid_accuracy"] == measured.accuracy != found["supernet_accuracy"]
 
 
 def test_what_sgas_has_left_undecided_is_selected(tmp_path):
