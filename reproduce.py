@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 import plots
 import runs
-from ptnas import Record, SelectionSettings
+from ptnas import Record
 
 
 class Method(NamedTuple):
@@ -462,7 +462,7 @@ def command(argv: Sequence[str] | None) -> None:
     methods = runs.Parser(add_help=False, parents=[study])
     methods.add_argument("--method", action="append", choices=(*METHODS, "all"), help="those of the paper by default")
     methods.add_argument("--seeds", nargs="+", type=runs.whole(0), default=[0, 1, 2], help="0 1 2 by default")
-    runs.add_settings(methods, SelectionSettings, tune_epochs="after every round of decisions")
+    methods.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after every round of decisions")
     runs.add_data_options(methods)
     runs.add_training_options(methods.add_argument_group("of the search"))
     networks = runs.Parser(add_help=False, parents=[methods])

@@ -72,8 +72,10 @@ class Stopped(KeyboardInterrupt):
 
 
 class Known(NamedTuple):
-    """What is known of a data set before it is read; without arguments, of a folder of images. size: the side of its
-    images in pixels; crop, flip: how training images are augmented; preset: the one that is meant if none is named."""
+    """Holds what is known of a data set before it is read. The defaults are those of a folder of images.
+
+    size: side of the images in pixels; crop, flip: how training images are augmented; preset: used if none is named.
+    """
 
     classes: int = 0
     channels: int = 0
@@ -321,9 +323,9 @@ HEARD: list[signal.Signals] = []  # signals that asked this command to end
 
 @contextlib.contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Turns the first SIGINT or SIGTERM into `Stopped`, and an error after it too: a worker that the signal has ended
-    looks like one that was lost. Python drops an exception inside a destructor, so `check_signals` raises it again at
-    the next step."""
+    """Turns the first SIGINT or SIGTERM into `Stopped`. Does so with an error that follows it too: a worker that the
+    signal ended looks like a lost one. Python drops an exception inside a destructor; `check_signals` raises it again.
+    """
     process = os.getpid()
 
     def stop(number: int, _: Any) -> None:
@@ -356,16 +358,17 @@ def raise_on_signals() -> Iterator[None]:
 
 
 def check_signals() -> None:
+    """Raises `Stopped` if a signal has asked this command to end."""
     if HEARD:
         raise Stopped(HEARD[0])
 
 
 def set_up_worker(_: int) -> None:
-    """Makes a worker that reads images ignore SIGINT and end on SIGTERM. Its status is 0: PyTorch would report another
-    one before the main process has heard a signal that all processes got."""
+    """Makes a worker that reads images ignore SIGINT and end on SIGTERM. It ends with status 0: PyTorch would report
+    another one, even if the main process got the same signal a moment later."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    if not multiprocessing.parent_process().is_alive():  # it has ended meanwhile, and nobody else would end this one
+    if not multiprocessing.parent_process().is_alive():  # nobody else would end this worker
         os._exit(0)
 
 
@@ -670,7 +673,7 @@ def name_snapshot(checkpoint: Path, epoch: int) -> Path:
 
 
 class Stateful(Protocol):
-    """What a step changes, and a checkpoint keeps: `ptnas.Bilevel` or `ptnas.Training`."""
+    """Has a state that steps change and checkpoints keep, as `ptnas.Bilevel` and `ptnas.Training` do."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
