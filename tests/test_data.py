@@ -532,7 +532,7 @@ def test_a_signal_ends_the_workers_before_another_signal_is_heard():
     worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,), daemon=True)
     worker.start()
     with pytest.raises(runs.Stopped), runs.raise_on_signals():
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
     assert not worker.is_alive()
 
 
