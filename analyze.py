@@ -57,7 +57,7 @@ def load_supernets(args: Namespace) -> list[Trained]:
     if len({path.name for path in paths}) < len(paths):
         raise runs.UserError("--ckpt: two supernets have the same file name, which must tell them apart")
     device = runs.set_up(args)
-    return [load_supernet(path, device, args.dataset, args.data) for path in paths]
+    return [load_supernet(path, device, args.dataset, args.data, other_images=bool(args.dataset)) for path in paths]
 
 
 @contextmanager
@@ -250,7 +250,7 @@ def read_log(path: Path) -> list[Record]:
     if not path.exists():
         raise runs.UserError(f"there is no log {path}: python train_search.py --space s2 writes one")
     with runs.blame(path, "is not the log of a search, supernet.jsonl"):
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        records = [json.loads(line) for line in runs.read_text(path).splitlines()]
         curve = [{name: record[name] for name in ("epoch", "valid_accuracy", "skip_gap")} for record in records]
         if not all(value is None or math.isfinite(value) for record in curve for value in record.values()):
             raise ValueError("a number is not finite")
@@ -391,7 +391,7 @@ def table1(args: Namespace) -> None:
 def train_network(kind: str, settings: ptnas.RetrainSettings, trained: Trained, args: Namespace) -> Staged:
     """Returns VGG or ResNet, trained on all the training images of the supernet's data set, as a run of its own."""
     data, device = trained.data, trained.bilevel.w[0].device
-    reads = {name: getattr(trained.reads, name) for name in ("dataset", "data", "limit", "image_size")}
+    reads = {name: getattr(trained.reads, name) for name in ("dataset", "data", "limit", "image_size", "no_flip")}
     values = reads | {"network": kind, "seed": args.seed, **asdict(settings)}
     torch.manual_seed(runs.mix(args.seed))
     network = Staged(kind, settings.layers, settings.channels, len(data.classes), data.channels).to(device)

@@ -10,9 +10,12 @@ lies on disk, data sets with a name and folders of images. All draws depend on t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
+import multiprocessing
 import os
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -31,13 +34,14 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from genotypes import SPACES
-from ptnas import Bilevel, Record, SearchSettings
+from ptnas import Bilevel, Record, SearchSettings, gather_lists
 from runs import (
     DATASETS,
     Known,
     RunSettings,
     UserError,
     blame,
+    get_reason,
     get_share,
     load_search,
     mix,
@@ -128,11 +132,18 @@ class ImageData:
     classes: tuple[str, ...]
     channels: int
     image_size: int
+    fingerprint: str  # as `take_fingerprint` says
+    largest: dict[str, float]  # as `find_largest` says
 
     def describe(self) -> dict[str, Any]:
         """Returns the facts about the data set that a checkpoint stores."""
-        facts = {"classes": list(self.classes), "channels": self.channels, "image_size": self.image_size}
-        return facts | {"images": [len(self.train), len(self.test)]}
+        names = ("channels", "image_size", "fingerprint", "largest")
+        facts = {"classes": list(self.classes), "images": [len(self.train), len(self.test)]}
+        return facts | {name: getattr(self, name) for name in names}
+
+    def summary(self) -> str:
+        """Returns the training images in a few words, for people."""
+        return f"{len(self.train)} images of {self.image_size}x{self.image_size} in {len(self.classes)} classes"
 
     def halve(self, seed: int) -> tuple[Images, Images]:
         """Splits the training images at random into a half to train w on, and a half to train α on and to validate."""
@@ -190,11 +201,15 @@ def load_data(settings: dict, device: torch.device, workers: int | None = None, 
     settings: `dataset`, a folder of images or one of `DATASETS`, and `seed`; unless they are None or left out, also
     `data`, the folder that has or gets the named data sets, `image_size`, the side in pixels, and `limit`, the number
     of training images to draw. workers: processes that read files. cutout: side of the square as a share of the
-    image's. Raises UserError if the data set is unknown, incomplete or damaged.
+    image's. Raises UserError if the data set is unknown, incomplete or damaged, or if other processes see another one.
     """
     name, seed, image_size = settings["dataset"], settings["seed"], settings.get("image_size")
     workers = min(8, os.cpu_count() or 1) if workers is None else workers
-    parts, classes = find_data(name, Path(settings.get("data") or "data"), image_size, seed, workers)
+    flip = not settings.get("no_flip")
+    parts, classes = find_data(name, settings.get("data"), image_size, seed, workers, flip)
+    fingerprint = take_fingerprint(parts, classes)
+    if len(set(gather_lists([fingerprint]))) > 1:
+        raise UserError(f"the processes do not see the same images and classes in {name}: give each the same files")
     sources = [place_on_device(source, image_size, device) for source, _ in parts]
     labels = [torch.tensor(numbers, device=device) for _, numbers in parts]
     order = torch.randperm(len(labels[0]), generator=torch.Generator().manual_seed(mix(seed, 0)))
@@ -207,8 +222,8 @@ def load_data(settings: dict, device: torch.device, workers: int | None = None, 
     _, channels, size, _ = sources[0].shape
     known = DATASETS.get(name, Known())
     pad = round(size / 8) if known.crop else 0
-    train = replace(train, pad=pad, flip=known.flip, cutout=round(cutout * size), seed=mix(seed, 4))
-    return ImageData(train, test, tuple(classes), channels, size)
+    train = replace(train, pad=pad, flip=known.flip and flip, cutout=round(cutout * size), seed=mix(seed, 4))
+    return ImageData(train, test, tuple(classes), channels, size, fingerprint, getattr(parts[0][0], "largest", {}))
 
 
 class Trained(NamedTuple):
@@ -226,12 +241,12 @@ class Trained(NamedTuple):
 
 def load_supernet(
     path: Path, device: torch.device | str = "cpu", dataset: str | None = None, folder: str | None = None,
-    workers: int | None = None, amp: bool = False, low_memory: bool = False,
+    workers: int | None = None, amp: bool = False, low_memory: bool = False, other_images: bool = False,
 ) -> Trained:  # fmt: skip
-    """Loads what train_search.py saved, with the images of its search or, in their place, `dataset` from `folder`.
+    """Loads what train_search.py saved, with the images of its search. They may have moved to `dataset` or `folder`.
 
     amp, low_memory: how to tune it, see `ptnas.SearchSettings` and `ptnas.SearchCell`. Raises UserError if the file
-    holds no supernet, or if the images have other classes or channels.
+    holds no supernet, if the images have other classes or channels, or, without `other_images`, if they are others.
     """
     checkpoint = load_search(path)
     settings, given = checkpoint["settings"], {"dataset": dataset, "data": folder}
@@ -239,18 +254,25 @@ def load_supernet(
     data = load_data(asdict(reads) | {"image_size": checkpoint["image_size"]}, torch.device(device), workers)
     if list(data.classes) != checkpoint["classes"] or data.channels != checkpoint["channels"]:
         raise UserError(f"{path} was trained on images of other classes or channels than {reads.dataset} has")
+    if data.fingerprint != checkpoint["fingerprint"] and not other_images:
+        advice = "search again, or name those of the search with --dataset or --data"
+        raise UserError(f"{path} was trained on other images than {reads.dataset} has now: {advice}")
+    search = replace(SearchSettings.of(settings), amp=amp)
+    supernet = search.build_supernet(SPACES[settings["space"]], len(data.classes), data.channels, low_memory)
+    bilevel = Bilevel(supernet.to(device), search)
     with blame(path, "holds no supernet"):
-        search = replace(SearchSettings.of(settings), amp=amp)
-        supernet = search.build_supernet(SPACES[settings["space"]], len(data.classes), data.channels, low_memory)
-        bilevel = Bilevel(supernet.to(device), search)
         bilevel.load_state_dict(checkpoint["state"])
     if bilevel.epochs < search.epochs:
         note(f"note: {path} is the supernet after {bilevel.epochs} of {search.epochs} epochs")
     return Trained(Path(path), bilevel, *data.halve(reads.seed), data, reads, settings, checkpoint["records"])
 
 
-def find_data(name: str, root: Path, image_size: int | None, seed: int, workers: int) -> Parts:
+def find_data(
+    name: str, root: str | None = None, image_size: int | None = None, seed: int = 0, workers: int = 0,
+    flip: bool = True,
+) -> Parts:  # fmt: skip
     """Returns the images and labels of a data set, files unread, and its classes. Raises UserError."""
+    root = Path(root or "data")
     if name == "digits":
         return read_digits()
     if name in ("cifar10", "cifar100", "svhn"):
@@ -259,10 +281,27 @@ def find_data(name: str, root: Path, image_size: int | None, seed: int, workers:
         return read_imagenet16(root)
     if name == "imagenet":
         folder = root if (root / "train").is_dir() else root / "imagenet"
-        return find_images(folder, image_size, seed, workers, imagenet=True)
+        return find_images(folder, image_size, seed, workers, imagenet=True, flip=flip)
     if Path(name).is_dir():
         return find_images(Path(name), image_size, seed, workers)
-    raise UserError(f"no data set {name!r}: neither a folder nor one of {', '.join(DATASETS)}")
+    moved = "; if it has moved, --dataset names its new place" if Path(name).is_absolute() else ""
+    raise UserError(f"no data set {name!r}: neither a folder nor one of {', '.join(DATASETS)}{moved}")
+
+
+def take_fingerprint(parts: Sequence[tuple[Source, Sequence[int]]], classes: Sequence[str]) -> str:
+    """Returns the beginning of a SHA-256, which tells a data set from others: of its classes, its labels, and its
+    pixels or, if they are files, their sizes and their names below the folder that all are in."""
+    digest = hashlib.sha256(os.fsencode(repr(list(classes))))
+    paths = [path for source, _ in parts if not isinstance(source, Tensor) for path in source.paths]
+    folder = os.path.commonpath(paths) if paths else ""
+    for source, labels in parts:
+        digest.update(np.asarray(labels, np.int64).tobytes())
+        if isinstance(source, Tensor):
+            digest.update(source.contiguous().numpy())
+        else:
+            for path in source.paths:
+                digest.update(os.fsencode(f"{path.removeprefix(folder)} {Path(path).stat().st_size}\n"))
+    return digest.hexdigest()[:16]
 
 
 def place_on_device(source: Source, image_size: int | None, device: torch.device) -> Source:
@@ -280,13 +319,16 @@ def place_on_device(source: Source, image_size: int | None, device: torch.device
 
 
 def measure_pixels(source: Source, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns mean and standard deviation per channel, (C, 1, 1) each, of these images; of 2,000 if they are files."""
+    """Returns mean and standard deviation per channel, (C, 1, 1) each, of these images; of 2,000 if they are files.
+    Raises UserError if all have one colour."""
     if not isinstance(source, Tensor):
         batches = indices[:: math.ceil(len(indices) / 2000)].split(100)
         source = torch.cat(list(source.read(batches, None, torch.device("cpu"))))
         indices = torch.arange(len(source))
     channels = source[indices.to(source.device)].transpose(0, 1).flatten(1)
     counts = torch.stack([torch.bincount(channel, minlength=256) for channel in channels]).cpu().double()
+    if ((counts > 0).sum(1) == 1).all():
+        raise UserError("the training images all have one and the same colour: there is nothing to learn")
     values, shares = torch.arange(256).double(), counts / counts.sum(1, keepdim=True)
     mean = (shares * values).sum(1)
     deviation = ((shares * values.square()).sum(1) - mean.square()).clamp(min=1.0).sqrt()
@@ -370,10 +412,15 @@ class ArrayUnpickler(pickle.Unpickler):
 # ==== Folders of images =============================================================================================
 
 UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # formats that Pillow knows but cannot decode by itself
+# In what PyTorch says of a worker that was killed or that cannot hand over what it read
+LOST = r"DataLoader worker \(|(allocate|open) shared memory|Communication with the workers|ancdata"
+OF_SYSTEM = {"@eadir", "#recycle", "$recycle.bin", "__macosx", "lost+found"}  # folders that nobody made
 Files = dict[str, list[str]]  # the paths of the files of each class
 
 
-def find_images(folder: Path, image_size: int | None, seed: int, workers: int, imagenet: bool = False) -> Parts:
+def find_images(
+    folder: Path, image_size: int | None, seed: int, workers: int, imagenet: bool = False, flip: bool = True
+) -> Parts:  # fmt: skip
     """Finds the images in a folder that is laid out as `find_classes` says. Raises UserError."""
     *splits, others = find_classes(folder, imagenet)
     paths, labels = [[], []], [[], []]
@@ -382,20 +429,20 @@ def find_images(folder: Path, image_size: int | None, seed: int, workers: int, i
             own_paths += files
             own_labels += [label] * len(files)
     if others:
-        counts = f"{len(others):,} of {len(others) + len(paths[0] + paths[1]):,}"
         names = ", ".join(Path(path).name for path in others[:3]) + (", ..." if len(others) > 3 else "")
-        note(f"note: {counts} files are not images of a class and are passed over: {names}")
-    mode, own_size = ("RGB", 224) if imagenet else inspect_images(paths[0] + paths[1])
-    size = image_size or own_size
-    train, test = (ImageFiles(files, mode, size, imagenet, seed, workers) for files in paths)
+        passed = f"{len(others):,} files and folders that hold no images of a class are passed over"
+        note(f"note: beside {len(paths[0] + paths[1]):,} images {passed}: {names}")
+    mode, own_size, deep = ("RGB", 224, False) if imagenet else inspect_images(paths[0] + paths[1])
+    size, largest = image_size or own_size, find_largest(paths[0]) if deep else {}
+    train, test = (ImageFiles(files, mode, size, imagenet, seed, workers, largest) for files in paths)
     if imagenet:
-        jitter = v2.ColorJitter(0.4, 0.4, 0.4, 0.2)
-        train.vary = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), jitter])
+        jitter, mirror = v2.ColorJitter(0.4, 0.4, 0.4, 0.2), v2.RandomHorizontalFlip(0.5 if flip else 0.0)
+        train.vary = v2.Compose([v2.RandomResizedCrop(size), mirror, jitter])
     return [(train, labels[0]), (test, labels[1])], list(splits[0])
 
 
 def find_classes(folder: Path, imagenet: bool) -> tuple[Files, Files, list[str]]:
-    """Returns the images to train on and to test on, and the paths of other files. Raises UserError.
+    """Returns the images to train on and to test on, and the paths of what is passed over. Raises UserError.
 
     They lie in train/CLASS/ and test/CLASS/ (or val/, valid/, validation/; ImageNet's in val/). A folder without
     classes, such as the unlabelled test/ of a contest, does not count. If there is no test folder, a fifth of each
@@ -409,6 +456,9 @@ def find_classes(folder: Path, imagenet: bool) -> tuple[Files, Files, list[str]]
     needs = f"{folder} needs the folders train/ and val/ or test/, with folders of two classes at least in them"
     if (imagenet and not second) or (first == folder and not folders.keys().isdisjoint(names)):
         raise UserError(needs)
+    beside = [path for name, path in folders.items() if name not in ("train", "test", "val", "valid", "validation")]
+    if first != folder and (classes := [path.name for path in beside if sort_files(path)[0]]):
+        raise UserError(f"{folder} has train/ and, beside it, images in {', '.join(classes)}: move or rename some")
     train, others = list_classes(first)
     if len(train) < 2:
         raise UserError(f"{needs}; {first.name}/ has {', '.join(train) or 'none'}")
@@ -424,8 +474,17 @@ def find_classes(folder: Path, imagenet: bool) -> tuple[Files, Files, list[str]]
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """Returns the folders in a folder, by name, but for names that begin with a dot."""
-    return sorted(path for path in folder.glob("[!.]*") if path.is_dir())
+    """Returns the folders in a folder, by name, but for those of the system. Raises UserError if a link is broken."""
+    paths = [path for path in sorted(folder.glob("*")) if not is_of_system(path.name)]
+    for path in paths:
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{path} is a link that leads nowhere")
+    return [path for path in paths if path.is_dir()]
+
+
+def is_of_system(name: str) -> bool:
+    """Returns whether a file or a folder has a name that people do not give, but systems do."""
+    return name.startswith(".") or name.lower() in OF_SYSTEM
 
 
 def split_classes(classes: Files) -> tuple[Files, Files]:
@@ -442,47 +501,73 @@ def split_classes(classes: Files) -> tuple[Files, Files]:
 
 
 def list_classes(folder: Path) -> tuple[Files, list[str]]:
-    """Returns the images of the classes, which are the folders in `folder`, and the paths of other files. Raises
-    UserError if a class has no images."""
-    Image.init()
-    formats = {*Image.OPEN, "MPO"} - UNREADABLE
-    endings = tuple(ending for ending, name in Image.registered_extensions().items() if name in formats)
-    above = {os.path.realpath(path) for path in (folder, *folder.absolute().parents)}
-    images, others = {}, [path.name for path in sorted(folder.glob("[!.]*")) if not path.is_dir()]
-    for path in list_folders(folder):
-        files = list_files(str(path), set(above))
-        images[path.name] = [file for file in files if file.lower().endswith(endings)]
-        others += [file for file in files if not file.lower().endswith(endings)]
+    """Returns the images of the classes, which are the folders in `folder`, and the paths of what is passed over.
+    Raises UserError if a class has no images."""
+    classes, images = list_folders(folder), {}
+    rest = (path for path in sorted(folder.iterdir()) if path not in classes)
+    others = [str(path) for path in rest if path.is_dir() or not is_of_system(path.name)]
+    for path in classes:
+        images[path.name], more = sort_files(path)
+        others += more
         if not images[path.name]:
             raise UserError(f"{path} has no images")
     return images, others
 
 
+def sort_files(folder: Path) -> tuple[list[str], list[str]]:
+    """Returns the images in a folder and below it, and the paths of what is passed over."""
+    Image.init()
+    formats = {*Image.OPEN, "MPO"} - UNREADABLE
+    endings = tuple(ending for ending, name in Image.registered_extensions().items() if name in formats)
+    above = {os.path.realpath(path) for path in folder.absolute().parents}
+    images, others = [], []
+    for path in list_files(str(folder), above):
+        (images if path.lower().endswith(endings) else others).append(path)
+    return images, others
+
+
 def list_files(folder: str, seen: set[str]) -> list[str]:
-    """Returns the files in a folder and below it, but for names that begin with a dot. Follows links, but enters no
-    folder twice: `seen` has them."""
+    """Returns the files in a folder and below it, and the folders of the system, but no files of the system. Follows
+    links, but enters no folder twice: `seen` has them."""
     if os.path.realpath(folder) in seen:
         return []
     seen.add(os.path.realpath(folder))
     files = []
-    for below, path in sorted((each.is_dir(), each.path) for each in os.scandir(folder) if each.name[0] != "."):
-        files += list_files(path, seen) if below else [path]
+    for below, name, path in sorted((each.is_dir(), each.name, each.path) for each in os.scandir(folder)):
+        if below:
+            files += [path + os.sep] if is_of_system(name) else list_files(path, seen)
+        elif not name.startswith("."):
+            files.append(path)
     return files
 
 
-def inspect_images(paths: Sequence[str]) -> tuple[str, int]:
-    """Returns mode and side of the images, from at most 2,000 headers: L if all are grey, else RGB; their own side if
-    all are squares of one size from 8 to 64 pixels, else 32. Tells how many are not square."""
-    grey, sizes = True, []
+def inspect_images(paths: Sequence[str]) -> tuple[str, int, bool]:
+    """Returns from at most 2,000 headers the mode of the images, L if all are grey, else RGB; their side, their own if
+    all are squares of one size from 8 to 64 pixels, else 32; and whether some are deep. Tells how many are not square.
+    """
+    modes, sizes = set(), []
     for path in paths[:: math.ceil(len(paths) / 2000)]:
         with open_image(path) as image:
-            grey = grey and image.mode in ("1", "L")
+            modes.add(image.mode)
             sizes.append(image.size)
     if odd := sum(width != height for width, height in sizes):
         looked_at = f"{len(sizes):,} images" + (" that were looked at" if len(sizes) < len(paths) else "")
         note(f"note: {odd:,} of {looked_at} are not square: they are resized and cut to the middle")
     side = sizes[0][0] if not odd and len(set(sizes)) == 1 and 8 <= sizes[0][0] <= 64 else 32
-    return "L" if grey else "RGB", side
+    return "L" if modes <= {"1", "L"} else "RGB", side, any(mode[0] in "IF" for mode in modes)
+
+
+def find_largest(paths: Sequence[str]) -> dict[str, float]:
+    """Returns what becomes 255 in deep images, grey ones with more than 8 bits: "I", the largest whole number in them,
+    or "F", 1 or 255, the least that no real number exceeds. Raises UserError if a number is negative or larger."""
+    largest: dict[str, float] = {}
+    for path in tqdm(paths, "looking for the largest value", leave=False, delay=1, disable=not speaks()):
+        with open_image(path) as image:
+            if (kind := image.mode[0]) in "IF":
+                largest[kind] = max(largest.get(kind, 1.0), float(np.max(image)))
+                if not np.min(image) >= 0 or (kind == "F" and not largest["F"] <= 255):
+                    raise ValueError("its numbers are neither from 0 to 1 nor from 0 to 255")
+    return largest | ({"F": 255.0} if largest.get("F", 1.0) > 1 else {})
 
 
 class ImageFiles(Dataset):
@@ -490,16 +575,17 @@ class ImageFiles(Dataset):
     `fit`; with one it is varied by `vary`, whose draws depend on seed, epoch and index, not on the worker."""
 
     def __init__(
-        self, paths: Sequence[str], mode: str, size: int, imagenet: bool = False, seed: int = 0, workers: int = 0
+        self, paths: Sequence[str], mode: str, size: int, imagenet: bool = False, seed: int = 0, workers: int = 0,
+        largest: dict[str, float] | None = None,
     ):  # fmt: skip
-        self.paths, self.mode, self.seed, self.workers = paths, mode, seed, workers
+        self.paths, self.mode, self.seed, self.workers, self.largest = paths, mode, seed, workers, largest or {}
         self.fit = v2.Compose([v2.Resize(size * 256 // 224 if imagenet else size), v2.CenterCrop(size)])
         self.vary: v2.Transform | None = None
         self.shape = (len(paths), 3 if mode == "RGB" else 1, size, size)
 
     def __getitem__(self, key: tuple[int, int | None]) -> Tensor:
         index, epoch = key
-        image = decode_image(self.paths[index], self.mode)
+        image = decode_image(self.paths[index], self.mode, self.largest)
         if epoch is None or self.vary is None:
             return v2.functional.pil_to_tensor(self.fit(image))
         with torch.random.fork_rng(devices=[]):
@@ -513,13 +599,23 @@ class ImageFiles(Dataset):
         parts = [[(index, epoch) for index in part.tolist()] for batch in batches for part in batch.split(count)]
         own = torch.Generator()  # the loader draws a seed that is not used: it must not come from the global generator
         options = {"worker_init_fn": set_up_worker, "generator": own}
-        loader = DataLoader(self, batch_sampler=parts, num_workers=self.workers if len(parts) > 1 else 0, **options)
-        read = iter(loader)
-        for batch in batches:
-            images = torch.empty(len(batch), *self.shape[1:], dtype=torch.uint8, pin_memory=device.type == "cuda")
-            for part in images.split(count):
-                part.copy_(next(read))
-            yield images.to(device, non_blocking=True)
+        workers = self.workers if len(parts) > 1 else 0
+        try:
+            if workers:  # here fails cleanly what would fail in a loader, which leaves a traceback or waits forever
+                queues = [multiprocessing.SimpleQueue() for _ in range(4 + 2 * workers)]
+                del queues
+            read = iter(DataLoader(self, batch_sampler=parts, num_workers=workers, **options))
+            for batch in batches:
+                images = torch.empty(len(batch), *self.shape[1:], dtype=torch.uint8, pin_memory=device.type == "cuda")
+                for part in images.split(count):
+                    part.copy_(next(read))
+                yield images.to(device, non_blocking=True)
+        except (OSError, EOFError, RuntimeError) as error:
+            reason = get_reason(error)
+            if isinstance(error, RuntimeError) and not re.search(LOST, reason):
+                raise
+            lost = f"a process that reads images could not start or was lost ({reason[-120:]})"
+            raise UserError(f"{lost}; --workers 0 reads without such processes") from None
 
 
 @contextlib.contextmanager
@@ -529,21 +625,31 @@ def open_image(path: str) -> Iterator[Image.Image]:
         if not Path(path).is_file():
             raise OSError("it is no file")
         with Image.open(path) as image:
+            if ";16" in str(image.tile) and image.mode[0] != "I":  # Pillow would drop all but the upper 8
+                raise ValueError("it has 16 bits in each of several channels, and 8 are needed")
             yield image
     except Exception as error:  # a damaged image fails in many ways
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"cannot read the image {path}: {reason}") from None
 
 
-def decode_image(path: str, mode: str) -> Image.Image:
-    """Returns an image in this mode, turned as its EXIF says. If one side is over 16 times the other, only the middle:
-    resized by the shorter side, the whole would fill the memory. Raises UserError."""
+def decode_image(path: str, mode: str, largest: dict[str, float]) -> Image.Image:
+    """Returns an image in this mode, turned as its EXIF says, on a white ground. If one side is over 16 times the
+    other, only the middle: resized by the shorter side, the whole would fill the memory. Raises UserError.
+
+    largest: of deep images, the number that becomes 255, as `find_largest` says."""
     with open_image(path) as image:
         image.load()
         with contextlib.suppress(Exception):  # damaged EXIF turns nothing
             ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
-            image = image.convert("I").point(lambda value: value / 256).convert("L")
+        if image.mode[0] in "IF":  # `convert` would cut it off at 255
+            if image.mode[0] not in largest:
+                raise ValueError(f"it is an image of mode {image.mode}, and none of the training images is")
+            values = np.asarray(image, np.float64) * (255 / largest[image.mode[0]])
+            image = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         image = image.convert(mode)
     width, height = (min(side, 16 * min(image.size)) for side in image.size)
     return v2.functional.center_crop(image, [height, width])

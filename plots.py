@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import logging
 import os
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,7 +20,11 @@ try:  # a notebook's backend, which the commands that it starts may lack, would 
 except KeyError:
     backend = None
 
-import matplotlib.style
+try:
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    import matplotlib.style
+except OSError:  # a read-only system
+    sys.exit("error: no folder for temporary files can be written: name one in TMPDIR and in MPLCONFIGDIR")
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,6 +36,8 @@ if backend is not None:  # for a program that draws pictures of its own
     os.environ["MPLBACKEND"] = backend
     with contextlib.suppress(ValueError):
         matplotlib.rcParams["backend"] = backend
+
+warnings.filterwarnings("ignore", "Glyph .* missing")  # in the name of a folder
 
 Curves = dict[str, dict[int, list[float]]]  # by method: the values of all seeds at each x
 

@@ -338,7 +338,8 @@ class Meter:
         """logits: (N, classes); labels: (N,)."""
         logits = logits.detach().float()
         self.losses.append(F.cross_entropy(logits, labels, reduction="sum"))
-        better = (logits > logits.gather(1, labels[:, None])).sum(dim=1)  # classes that rank above the right one
+        right, earlier = logits.gather(1, labels[:, None]), torch.arange(logits.shape[1]).to(labels) < labels[:, None]
+        better = ((logits > right) | (logits == right) & earlier).sum(dim=1)  # classes that `argmax` would take first
         each = torch.stack([better < 1, better < 5, better >= 0])
         self.counts = self.counts + (each[:, :, None] & F.one_hot(labels, logits.shape[1]).bool()).sum(dim=1)
 
@@ -1262,8 +1263,11 @@ class Noise(nn.Module):
 
 
 def number_noise_operations(network: nn.Module) -> tuple[Noise, ...]:
-    """Returns the noise operations of a network and gives each its place."""
+    """Returns the noise operations of a network and gives each its place. Raises SettingError if they are too many for
+    seeds of their own."""
     operations = tuple(module for module in network.modules() if isinstance(module, Noise))
+    if len(operations) > 1 << 10:
+        raise SettingError(f"the cells have {len(operations)} `noise` operations, and 1,024 is the most: fewer layers")
     for place, operation in enumerate(operations):
         operation.place = place
     return operations

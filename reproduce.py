@@ -155,7 +155,7 @@ class Study:
 
     def announce(self, cases: Iterable[Case]) -> None:
         """Says how many searches and selections these cases still need, and about how long they take."""
-        missing = {job.save: job for case in cases for job in self.plan(case)[:2] if self._is_missing(job)}
+        missing = {job.save: job for case in cases for job in self.plan(case)[:2] if self.is_missing(job)}
         if missing:
             scripts = [job.command[0] for job in missing.values()]
             searches, selections = (scripts.count(script) for script in SECONDS)
@@ -163,7 +163,7 @@ class Study:
             time = f": about {minutes} minutes on {self.jobs} cores" if self.setting == DEFAULT else ""
             print(f"to run: {searches} searches and {selections} selections, {self.jobs} at a time{time}", flush=True)
 
-    def _is_missing(self, job: Job) -> bool:
+    def is_missing(self, job: Job) -> bool:
         """Returns whether the result does not exist, or comes from another command or another source."""
         if not job.save.exists() or (job.source and not job.source.exists()):
             return True
@@ -174,7 +174,7 @@ class Study:
         self.folder.mkdir(parents=True, exist_ok=True)
         with runs.lock(self.ledger):
             _, self.commands = self._load()
-            self._run_together(list({job.save: job for job in jobs if self._is_missing(job)}.values()))
+            self._run_together(list({job.save: job for job in jobs if self.is_missing(job)}.values()))
 
     def _run_together(self, jobs: list[Job]) -> None:
         """Runs the commands, some at a time. If one fails, waits for those that run and raises its UserError."""
@@ -279,12 +279,19 @@ def make_networks(study: Study) -> list[Record]:
 
 
 def load_networks(study: Study, cases: Iterable[Case], suffix: str = ".network.pt") -> list[Record]:
-    """Returns the finished networks: errors in percent, parameters, seconds. Raises UserError if a file is no such."""
+    """Returns the finished networks: errors in percent, parameters, seconds. Raises UserError if a file is no such, or
+    does not belong to the study."""
     results = []
     for case in cases:
-        path = study.plan(case)[1].save.with_suffix(suffix)
+        _, selection, retraining = study.plan(case)
+        path = selection.save.with_suffix(suffix)
         network = runs.load_checkpoint(path, "network") if path.exists() else {"finished": False}
         if network["finished"]:
+            belongs = path == retraining.save and not study.is_missing(retraining)
+            if suffix == ".imagenet.pt":  # which the user trains
+                belongs = network["settings"]["genotype"] == str(runs.load_genotype(selection.save)[0])
+            if not belongs:
+                raise runs.UserError(f"{path} is no network of {selection.save} by a command in {study.ledger}")
             with runs.blame(path, "is no network of a selected architecture"):
                 result = {"parameters": network["parameters"], "seconds": network["origin"]["seconds"]}
                 result |= {name: network["records"][-1].get(name) for name in ("test_error", "test_error_top5")}

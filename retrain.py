@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import plots
 import runs
-from data import ImageData, ImageFiles, load_data
+from data import ImageData, ImageFiles, find_data, load_data, take_fingerprint
 from genotypes import Arch, read_architecture
 from ptnas import Network, RetrainSettings, Training, retrain
 
@@ -34,6 +34,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser = runs.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--arch", required=True, help="FILE, a published name, 'Genotype(...)', '|op~0|+...'")
     parser.add_argument("--summary", action="store_true", help="print the size of the network; needs no data")
+    parser.add_argument("--no-flip", action="store_true", help="never mirror images; taken over from the search")
     runs.add_training_options(parser)
     runs.add_run_options(parser, save="network.pt", low_memory=False)
     return parser.parse_args(argv)
@@ -45,11 +46,13 @@ def command(argv: Sequence[str] | None) -> None:
     dataset = args.dataset or origin.get("dataset", "digits")
     space = "nb201" if isinstance(genotype, Arch) else origin.get("space")
     same = dataset == origin.get("dataset")
+    if not same and "fingerprint" in origin and dataset not in runs.DATASETS:  # the folder may have moved
+        same = take_fingerprint(*find_data(dataset)) == origin["fingerprint"]
     preset = args.preset or (origin.get("preset") if same else None)
     preset, standard = runs.get_preset("retrain", preset, dataset, space)
     if same:
-        standard = {"image_size": origin.get("image_size")} | standard
-    flags = ("layers", "channels", "epochs", "batch_size", "lr", "amp", "limit", "image_size")
+        standard = {"image_size": origin.get("image_size"), "no_flip": origin.get("no_flip", False)} | standard
+    flags = ("layers", "channels", "epochs", "batch_size", "lr", "amp", "limit", "image_size", "no_flip")
     values = runs.override(standard, args, *flags)
     settings = RetrainSettings.of(values)
     if space == "nb201" and dataset == "imagenet":
@@ -58,13 +61,17 @@ def command(argv: Sequence[str] | None) -> None:
     reads = {"dataset": dataset, "data": folder, "preset": preset, "seed": args.seed}
     everything = {"genotype": str(genotype), **asdict(runs.RunSettings.of(values | reads)), **asdict(settings)}
     if args.summary:
-        summarise(genotype, settings, dataset, values.get("image_size"))
+        own = (len(origin["classes"]), origin["channels"], origin["image_size"]) if same and "classes" in origin else ()
+        summarise(genotype, settings, runs.DATASETS.get(dataset, runs.Known(*own)), values.get("image_size"))
         return
     device = runs.set_up(args)
     with runs.Run(args.save, "network", everything, args.resume) as run:
         if not run.finished:
             data = load_data(everything, device, args.workers, settings.cutout)
-            images = f"{len(data.train)} images of {data.image_size}x{data.image_size} from {everything['dataset']}"
+            if same and not args.dataset and data.fingerprint != origin.get("fingerprint", data.fingerprint):
+                advice = f"to train on those of now, give --dataset {dataset}"
+                raise runs.UserError(f"{dataset} has other images than {args.arch} was found on; {advice}")
+            images = f"{data.summary()} from {everything['dataset']}"
             what = f"training of a network, preset {preset}, seed {args.seed}, on {device}, {images}"
             runs.announce(what, asdict(RetrainSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
@@ -112,11 +119,12 @@ def train(
     run.finish(picture)
 
 
-def summarise(genotype: runs.Architecture, settings: RetrainSettings, dataset: str, image_size: int | None) -> None:
+def summarise(
+    genotype: runs.Architecture, settings: RetrainSettings, known: runs.Known, image_size: int | None
+) -> None:  # fmt: skip
     """Prints parameters and multiply-adds of the network."""
-    if dataset not in runs.DATASETS:
+    if not known.classes:
         raise runs.UserError(f"--summary reads no data; name one of {', '.join(runs.DATASETS)} with --dataset")
-    known = runs.DATASETS[dataset]
     network, size = settings.build_network(genotype, known.classes, known.channels), image_size or known.size
     multiply_adds = count_multiply_adds(network, known.channels, size)
     counts = f"{count_parameters(network):,} parameters, {multiply_adds:,} multiply-adds"
@@ -152,7 +160,8 @@ def load_network(path: Path) -> tuple[Network, list[str], Callable[[Path], Tenso
         mode, imagenet = "RGB" if saved["channels"] == 3 else "L", saved["settings"]["dataset"] == "imagenet"
 
     def read(image: Path) -> Tensor:
-        pixels = ImageFiles([str(image)], mode, saved["image_size"], imagenet)[0, None]
+        files = ImageFiles([str(image)], mode, saved["image_size"], imagenet, largest=saved["largest"])
+        pixels = files[0, None]
         return ((pixels - mean) / deviation)[None]
 
     return network.eval(), saved["classes"], read

@@ -57,7 +57,8 @@ except ImportError:  # Windows, where nothing stops two runs from writing to one
     fcntl = None
 
 SCHEMA = 1  # of genotype.json
-CHECKPOINT_SCHEMA = 4
+CHECKPOINT_SCHEMA = 5
+MEETING = timedelta(minutes=5)  # after which a process no longer waits to meet the others
 
 
 class UserError(Exception):
@@ -148,7 +149,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 @dataclass(frozen=True)
 class RunSettings(Settings):
     """Says what a run reads. dataset: a name or the whole path of a folder; data: where named data sets lie; limit: a
-    number of training images; image_size: a side in pixels. None: all images, in their own size."""
+    number of training images; image_size: a side in pixels. None: all images, in their own size. no_flip: as they are,
+    never mirrored."""
 
     dataset: str
     preset: Literal["paper", "laptop"]
@@ -156,6 +158,7 @@ class RunSettings(Settings):
     data: str | None = None
     limit: Annotated[int | None, 8, 2**31 - 1] = None
     image_size: Annotated[int | None, 8, 4096] = None
+    no_flip: bool = False
 
 
 def get_preset(command: str, name: str | None, dataset: str, space: str | None = None) -> tuple[str, dict[str, Any]]:
@@ -216,6 +219,8 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 
 def parse_dataset(text: str) -> str:
     """Returns the name of a data set, or the absolute path of a folder, as files store it."""
+    if not text:
+        raise argparse.ArgumentTypeError("a name or a folder is needed, not ''")
     return text if text in DATASETS or not Path(text).is_dir() else parse_folder(text)
 
 
@@ -267,9 +272,22 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-# What is told of a worker that was killed or that cannot hand over what it read
-LOST = ConnectionResetError, ConnectionRefusedError, EOFError
-LOST_WORDS = r"DataLoader worker \(|(allocate|open) shared memory|Communication with the workers|ancdata"
+class Dropping:
+    """A stream that drops what cannot be written. There is none if stderr is closed, and its disk may be full."""
+
+    def __init__(self, stream: Any):
+        self.stream = stream or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self.stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
@@ -277,18 +295,21 @@ def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: 
     for stream in (sys.stdout, sys.stderr):  # file names need not be text
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    with contextlib.redirect_stderr(Dropping(sys.stderr)):
+        return run_and_tell(script, run, argv)
+
+
+def run_and_tell(script: str, run: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
+    """Does so once stderr cannot fail."""
     try:
         with raise_on_signals(), act_together():
             run(argv)
-    except (MemoryError, RuntimeError, *LOST) as error:
+    except (MemoryError, RuntimeError) as error:
         reason = get_reason(error)
         if several() and (isinstance(error, dist.DistError) or "gloo" in reason):
             complain(script, f"another process was lost; start as many with --resume ({reason[-120:]})")
-        elif isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in reason:
+        elif lacks_memory(error):
             complain(script, f"{reason} (try --low-memory or a smaller --batch-size, --channels, --image-size)")
-        elif isinstance(error, LOST) or re.search(LOST_WORDS, reason):
-            lost = f"a process that reads images was lost ({reason[-120:]})"
-            complain(script, f"{lost}; --workers 0 reads without such processes")
         else:
             raise
         return 2
@@ -307,6 +328,10 @@ def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: 
     return 0
 
 
+def lacks_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
 def get_reason(error: Exception) -> str:
     """Returns one line of what an error says. One from a worker holds a traceback; its last line is the reason."""
     lines = (str(error).strip() or repr(error)).splitlines()
@@ -319,6 +344,7 @@ def complain(script: str, message: str) -> None:
 
 
 HEARD: list[signal.Signals] = []  # signals that asked this command to end
+NOTED: set[str] = set()  # what `note` has told
 
 
 @contextlib.contextmanager
@@ -336,6 +362,7 @@ def raise_on_signals() -> Iterator[None]:
             raise Stopped(HEARD[0])
 
     HEARD.clear()
+    NOTED.clear()
     main = threading.current_thread() is threading.main_thread()
     numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if main and signal.getsignal(each) != signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in numbers}
@@ -373,8 +400,9 @@ def set_up_worker(_: int) -> None:
 
 
 def note(text: str) -> None:
-    """Prints a remark on stderr, in the first process only."""
-    if speaks():
+    """Prints a remark on stderr, in the first process only, and only once in a command."""
+    if speaks() and text not in NOTED:
+        NOTED.add(text)
         print(text, file=sys.stderr, flush=True)
 
 
@@ -459,9 +487,10 @@ def join_processes(device: torch.device) -> None:
             raise UserError("several processes work on CUDA or on the CPU: --device cpu")
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         try:
-            dist.init_process_group(backend, timeout=timedelta(hours=1))  # the first may have much to download
+            dist.init_process_group(backend, timeout=MEETING)
         except (ValueError, RuntimeError) as error:
-            raise UserError(f"cannot meet the other processes: {error}") from None
+            raise UserError(f"cannot meet the other processes: {get_reason(error)}") from None
+        dist.distributed_c10d._set_pg_timeout(timedelta(hours=1))  # the first may have much to download
 
 
 def several() -> bool:
@@ -552,6 +581,12 @@ def write(path: Path, content: Callable[[Any], None], mode: str = "wb") -> None:
             beside.unlink(missing_ok=True)
 
 
+def read_text(path: Path) -> str:
+    """Returns the text in a file, which is UTF-8 or, as Windows writes it, UTF-16."""
+    content = path.read_bytes()
+    return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace")
+
+
 def write_json(path: Path, value: Any) -> None:
     write(path, lambda file: file.write(json.dumps(value, indent=1) + "\n"), "w")
 
@@ -573,7 +608,9 @@ def lock(save: Path) -> Iterator[None]:
     with path.open("a") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise FileNotFoundError
+        except (BlockingIOError, PermissionError, FileNotFoundError):  # or has just ended, and removed the file
             raise UserError(f"another run is writing to {save}") from None
         except OSError:
             note(f"note: this file system has no locks; start no other run that writes to {save}")
@@ -591,14 +628,16 @@ def fingerprint(path: Path) -> str:
 @contextlib.contextmanager
 def blame(path: Path, complaint: str) -> Iterator[None]:
     """Turns every failure inside a `with` block into a UserError that names the file: a damaged or foreign file fails
-    in many ways."""
+    in many ways. Lack of memory is not the file's fault, nor are names that our own code lacks."""
     try:
         yield
-    except (UserError, MemoryError):
+    except (UserError, NameError, ImportError):
         raise
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except Exception as error:
+        if lacks_memory(error):
+            raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"{path} {complaint}: {reason[-1].strip()[:160]}") from None
 
@@ -736,9 +775,12 @@ class Run:
         return load_checkpoint(self.checkpoint, self.kind) if there else None, self.save.exists()
 
     def _compare_settings(self) -> None:
-        before = self.earlier["settings"]
+        """Raises UserError unless the settings are those of before. A folder may move: `begin` compares its images."""
+        before, moved = self.earlier["settings"], {"data", "datasets"}
+        if not self.earlier["finished"] and not {before.get("dataset"), self.settings.get("dataset")} & DATASETS.keys():
+            moved.add("dataset")
         for name in {**before, **self.settings}:
-            if str(before.get(name)) != str(self.settings.get(name)):
+            if name not in moved and str(before.get(name)) != str(self.settings.get(name)):
                 change = f"was begun with {name} {before.get(name)}, and now it is {self.settings.get(name)}"
                 if name == "epochs" and self.settings.get("decay") != "exponential":
                     again = f"start anew with --epochs {self.settings['epochs']}, without --resume"
@@ -762,9 +804,10 @@ class Run:
         write(self.log, lambda file: file.writelines(json.dumps(record) + "\n" for record in self.records), "w")
 
     def _load_state(self) -> None:
-        for name in ("classes", "channels", "image_size", "images"):
+        for name in ("classes", "channels", "image_size", "images", "fingerprint"):
             if self.earlier.get(name) != self.facts.get(name):
-                raise UserError(f"--resume: {self.checkpoint} was begun on other images: their {name} have changed")
+                advice = "name those with --dataset or --data, or start anew, without --resume"
+                raise UserError(f"--resume: {self.checkpoint} was begun on other images ({name} differs); {advice}")
         if self.earlier.get("computing") != self.facts.get("computing"):
             before = ", ".join(f"{name} {value}" for name, value in (self.earlier.get("computing") or {}).items())
             note(f"note: {self.checkpoint} was computed in another way before: {before}")
@@ -854,14 +897,18 @@ def load_genotype(path: Path) -> tuple[Architecture, dict[str, Any]]:
     if zipfile.is_zipfile(path):
         network = load_checkpoint(path, "network")
         with blame(path, "holds no genotype"):
-            return read_architecture(network["settings"]["genotype"]), dict(network["origin"])
+            known = {name: network[name] for name in ("classes", "channels", "image_size", "fingerprint")}
+            known |= {name: network["settings"][name] for name in ("dataset", "data", "preset", "no_flip")}
+            return read_architecture(network["settings"]["genotype"]), network["origin"] | known
     with blame(path, "holds no genotype"):
         if path.stat().st_size > 10 << 20:
             raise ValueError("more than 10 MiB")
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        text = read_text(path)
         try:
             content = json.loads(text)
-        except ValueError:
+        except ValueError as error:
+            if '"schema"' in text:  # a genotype.json that was cut short or edited
+                raise ValueError(f"it is no whole JSON: {error}") from None
             content = None
         if not isinstance(content, dict) or not content.keys() & {"genotype", "arch"}:
             return read_architecture(text), {}
@@ -873,6 +920,8 @@ def load_genotype(path: Path) -> tuple[Architecture, dict[str, Any]]:
             return Arch.from_text(content["arch"]), content
         genotype = Genotype.from_json(content["genotype"])
         space.check(genotype)
+        if content.get("text", str(genotype)) != str(genotype):
+            raise ValueError("its text is not that of its genotype; delete the text, or change both")
         return genotype, content
 
 

@@ -17,10 +17,9 @@ if __name__ == "select":
     # `subprocess` and every DataLoader worker import this file. Hand over the module that they mean.
     from importlib.machinery import PathFinder
     from importlib.util import module_from_spec
-    from pathlib import Path
 
-    elsewhere = [path for path in sys.path if not Path(path, "select.py").exists()]  # nor another copy of this file
-    spec = PathFinder.find_spec("select", elsewhere)
+    specs = [PathFinder.find_spec("select", [path]) for path in sys.path]
+    spec = next(each for each in specs if each and each.origin and not each.origin.endswith("select.py"))  # nor a copy
     sys.modules["select"] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules["select"])
 else:
@@ -53,7 +52,8 @@ def command(argv: Sequence[str] | None) -> None:
     if args.save.with_suffix(".pt").resolve() == args.ckpt.resolve():
         better = args.save.with_stem(f"{args.save.stem}-genotype")
         raise runs.UserError(f"--save {args.save}: its state would overwrite {args.ckpt}; use --save {better}")
-    search = runs.load_search(args.ckpt)["settings"]
+    checkpoint = runs.load_search(args.ckpt)
+    search = checkpoint["settings"]
     dataset = args.dataset or search["dataset"]
     preset, standard = runs.get_preset("select", args.preset or search["preset"], dataset, search["space"])
     values = runs.override(standard, args, "criterion", "metric", "tune_epochs")
@@ -68,6 +68,7 @@ def command(argv: Sequence[str] | None) -> None:
         "dataset": dataset,
         "data": args.data or search["data"],
         "preset": preset,
+        "no_flip": search["no_flip"],
         "supernet": runs.fingerprint(args.ckpt),
         "amp": args.amp,
         **asdict(settings),
@@ -76,15 +77,15 @@ def command(argv: Sequence[str] | None) -> None:
     with runs.Run(args.save, "selection", everything, args.resume) as run:
         if not run.finished:
             what = f"selection on {search['space']}, preset {preset}, seed {args.seed}, on {device}"
-            what += f", from {args.ckpt}, images from {dataset}"
+            what += f", from {args.ckpt}, {len(checkpoint['classes'])} classes from {dataset}"
             runs.announce(what, asdict(SelectionSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
             where = dataset, everything["data"]
             trained = load_supernet(args.ckpt, device, *where, args.workers, args.amp, args.low_memory)
             computing = runs.describe_machine(device)
             decide(run, trained, settings, computing, benchmark)
-    if runs.speaks():
-        report(args.save, benchmark)
+        if runs.speaks():
+            report(args.save, benchmark)
 
 
 def decide(
@@ -109,8 +110,7 @@ def decide(
     content = {
         "schema": runs.SCHEMA,
         **run.settings,
-        "image_size": trained.data.image_size,
-        "channels": trained.data.channels,
+        **trained.data.describe(),
         "search": trained.settings,
         "computing": computing,
         "supernet_accuracy": trained.records[-1]["valid_accuracy"],

@@ -36,6 +36,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         alpha_lr="learning rate of α",
     )  # fmt: skip
     parser.add_argument("--keep-every", type=runs.whole(1), metavar="N", help="keep every Nth epoch")
+    parser.add_argument("--no-flip", action="store_true", help="never mirror images: for letters, for example")
     runs.add_training_options(parser)
     runs.add_run_options(parser, save="supernet.pt")
     return parser.parse_args(argv)
@@ -48,7 +49,7 @@ def command(argv: Sequence[str] | None) -> None:
         raise runs.UserError("imagenet is for retraining; search on one of the others or on a folder of images")
     preset, standard = runs.get_preset("search", args.preset, dataset, args.space)
     flags = ("layers", "channels", "epochs", "batch_size", "lr", "alpha", "order", "alpha_lr", "noise", "sgas", "amp")
-    values = runs.override(standard, args, *flags, "limit", "image_size")
+    values = runs.override(standard, args, *flags, "limit", "image_size", "no_flip")
     settings = SearchSettings.of(values)
     if SPACES[args.space].family == "darts" and settings.layers < 3:
         raise runs.UserError("--layers: a supernet with both kinds of cell needs at least 3 cells")
@@ -61,15 +62,16 @@ def command(argv: Sequence[str] | None) -> None:
     with runs.Run(args.save, "supernet", everything, args.resume) as run:
         if not run.finished:
             data = load_data(everything, device, args.workers)
-            images = f"{len(data.train)} images of {data.image_size}x{data.image_size} from {reads.dataset}"
+            images = f"{data.summary()} from {reads.dataset}"
             what = f"search on {args.space}, preset {preset}, seed {args.seed}, on {device}, {images}"
             runs.announce(what, asdict(SearchSettings.of(standard)) | standard, values, args.save)
             runs.warn_if_long(device, preset)
             if settings.sgas != "none" and not SPACES[args.space].has_none:
                 runs.note(f"note: {args.space} has no `none`, so importance is constant and certainty orders the edges")
             train(run, settings, data, args, device)
-    accuracy = run.records[-1]["valid_accuracy"]
-    print(f"supernet {args.save}: space {args.space}, {settings.epochs} epochs, validation accuracy {accuracy:.2f}%")
+    accuracy = f"validation accuracy {run.records[-1]['valid_accuracy']:.2f}%"
+    accuracy += " before the last decisions" if settings.sgas != "none" else ""
+    print(f"supernet {args.save}: space {args.space}, {settings.epochs} epochs, {accuracy}")
 
 
 def train(run: runs.Run, settings: SearchSettings, data: ImageData, args: Namespace, device: torch.device) -> None:

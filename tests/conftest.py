@@ -11,6 +11,7 @@ import torch
 from hypothesis import Phase, settings
 from PIL import Image
 
+import runs
 from genotypes import SPACES, Arch
 from ptnas import Supernet
 
@@ -89,6 +90,12 @@ def write_image_folder(root, size=8, count=6, classes=("apple", "pear"), mode="R
             pixels = torch.randint(0, 100, (size, size, 3), generator=generator) + 120 * value
             Image.fromarray(pixels.to(torch.uint8).numpy()).convert(mode).save(folder / f"{index}.png")
     return root
+
+
+@pytest.fixture(autouse=True)
+def forget_notes():
+    """A note is told once in a command, and a test may load several data sets outside of one."""
+    runs.NOTED.clear()
 
 
 @pytest.fixture

@@ -123,6 +123,7 @@ UNKNOWN = shlex.quote(str(PUBLISHED["DARTS_V2"]).replace("dil_conv_3x3", "conv")
         ("train_search --space s9", "'darts', 'darts+none', 's1'"),
         ("train_search --space nb201 --dataset imagenet16-120 --data nothing", "train_data_batch_1"),
         ("train_search --space s2 --dataset cifar11", "digits, cifar10"),
+        ("train_search --space s2 --dataset ''", "a name or a folder is needed"),
         ("train_search --space s2 --dataset nothing", "needs the folders train/"),
         ("train_search --space s2 --dataset imagenet", "for retraining"),
         ("train_search --space s2 --layers 2", "at least 3 cells"),
@@ -172,7 +173,7 @@ WEIGHT = [*SUPERNET, "skeleton.classifier.weight"]
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
-        (["schema"], 2, "its schema is 2, not 4"),
+        (["schema"], 2, "its schema is 2, not 5"),
         (["settings"], {"space": "s2", "epochs": 2, "dataset": "digits", "preset": "laptop"}, "bad.pt"),
         (["settings", "layers"], 4, "Missing key"),
         (["settings", "lr"], math.nan, "lr is 'nan'"),
@@ -205,7 +206,7 @@ def test_a_pickle_with_a_payload_is_not_executed(tmp_path, monkeypatch, refuse):
 
     monkeypatch.chdir(tmp_path)
     Path("evil.pt").write_bytes(pickle.dumps(Payload()))
-    torch.save({"schema": 4, "kind": "supernet", "settings": {}, "records": [], "state": Payload()}, "zipped.pt")
+    torch.save({"schema": 5, "kind": "supernet", "settings": {}, "records": [], "state": Payload()}, "zipped.pt")
     for name in ("evil.pt", "zipped.pt"):
         refuse(f"select --ckpt {name}", f"{name} is damaged or no checkpoint")
         refuse(f"train_search --space s2 --save {name} --resume", f"{name} is damaged or no checkpoint")
@@ -248,6 +249,35 @@ CELL = ["genotype", "normal"]
 def test_a_hostile_genotype_is_refused(folder, refuse, place, value, words):
     Path("bad.json").write_text(json.dumps(change(json.loads(Path("genotype.json").read_text()), place, value)))
     refuse("retrain --arch bad.json --threads 1", words)
+
+
+DAMAGES = {
+    "a comma too many": (lambda text: text.replace(',\n "text"', ',,\n "text"'), "is no whole JSON: .* line "),
+    "a comment": (lambda text: "# edited by hand\n" + text, "is no whole JSON: .* line 1 column 1"),
+    "another text": (lambda text: text.replace("sep_conv_3x3', 0", "skip_connect', 0"), "its text is not that of its"),
+}
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES)
+def test_a_genotype_file_that_was_edited_wrongly_is_refused(inputs, tmp_path, damage, words):
+    text, path = (inputs / "genotype.json").read_text(), tmp_path / "edited.json"
+    path.write_text(damage(text.replace("skip_connect', 0", "sep_conv_3x3', 0")))
+    with pytest.raises(runs.UserError, match=words):
+        runs.load_genotype(path)
+
+
+def test_a_genotype_file_that_was_cut_short_anywhere_is_refused(inputs, tmp_path):
+    text, path = (inputs / "genotype.json").read_text().strip(), tmp_path / "cut.json"
+    for length in range(0, len(text), 7):
+        path.write_text(text[:length])
+        with pytest.raises(runs.UserError, match="holds no genotype"):
+            runs.load_genotype(path)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError("can't allocate memory"), NameError])
+def test_a_file_is_not_blamed_for_lack_of_memory_or_for_our_own_faults(error):
+    with pytest.raises(type(error) if isinstance(error, Exception) else error), runs.blame(Path("file"), "is damaged"):
+        raise error
 
 
 @given(place=st.integers(0, 10**6), value=JSON)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_every_command_leaves_its_files(finished):
     assert not any(blank(path) for path in finished.glob("*.png"))
     for name, kind in (("supernet", "supernet"), ("genotype", "selection"), ("network", "network")):
         content = torch.load(finished / f"{name}.pt", weights_only=True)
-        assert (content["schema"], content["kind"], content["finished"]) == (4, kind, True)
+        assert (content["schema"], content["kind"], content["finished"]) == (5, kind, True)
 
 
 def test_logs_have_a_record_for_every_step(finished):
@@ -71,7 +72,7 @@ def test_an_earlier_result_is_moved_aside_as_a_whole_with_its_snapshots(folder, 
 
 def test_an_architecture_comes_from_a_network_too_or_from_a_text_in_a_file(folder, capsys):
     wanted, flags = torch.load("network.pt")["settings"], ["--layers", "3", "--epochs", "1", *SMALL]
-    (folder / "search.log").write_text(f"12:00 genotype = {wanted['genotype']}\n12:01 done (at last)\n")
+    (folder / "search.log").write_text(f"12:00 genotype = {wanted['genotype']}\n12:01 done (at last)\n", "utf-16")
     for source, image_size in (("network.pt", 8), ("search.log", None)):
         assert retrain(["--arch", source, *flags, "--save", "again.pt"]) == 0
         assert torch.load("again.pt")["settings"] == wanted | {"epochs": 1, "image_size": image_size}
@@ -86,7 +87,9 @@ def test_sgas_on_a_space_without_none_notes_that_certainty_alone_orders_the_edge
     flags = ["--sgas", "magnitude", "--epochs", "1", *SMALL, "--save", str(tmp_path / "supernet.pt")]
     for space, noted in (("s2", True), ("s3", False)):
         assert train_search(["--space", space, *flags]) == 0
-        assert ("note: s2 has no `none`" in capsys.readouterr().err) == noted
+        out, err = capsys.readouterr()
+        assert ("note: s2 has no `none`" in err) == noted
+        assert out.endswith("% before the last decisions\n")
 
 
 def test_the_last_line_on_stdout_is_the_result_and_a_finished_run_says_so(folder, capsys):
@@ -117,6 +120,14 @@ def test_three_opening_lines_of_100_columns_name_what_differs_from_the_preset(tm
         assert ("the paper's preset is meant for a GPU; --preset laptop" in err[0]) == (preset == "paper")
 
 
+@pytest.mark.parametrize("stream", ["closed", "full"])
+def test_nothing_fails_for_stderr(tmp_path, monkeypatch, stream):
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full if stream == "full" else None)
+        assert train_search([*QUICK, "--save", str(tmp_path / "supernet.pt")]) == 0
+        full.write = full.close = lambda *_: None
+
+
 COMMON = "dataset data preset seed device threads workers amp deterministic resume save "
 TRAINING = "epochs batch-size channels layers image-size limit lr "
 
@@ -124,9 +135,9 @@ TRAINING = "epochs batch-size channels layers image-size limit lr "
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        (train_search, COMMON + TRAINING + "space alpha order noise sgas alpha-lr keep-every low-memory"),
+        (train_search, COMMON + TRAINING + "space alpha order noise sgas alpha-lr keep-every no-flip low-memory"),
         (select, COMMON + "ckpt criterion metric tune-epochs benchmark low-memory"),
-        (retrain, COMMON + TRAINING + "arch summary"),
+        (retrain, COMMON + TRAINING + "arch no-flip summary"),
     ],
 )
 def test_help_lists_every_option(command, options, capsys):
@@ -181,15 +192,18 @@ def test_fixed_alpha_second_order_and_deterministic_algorithms(tmp_path):
     assert exact["computing"]["deterministic"]
 
 
-def test_the_three_commands_on_a_folder_of_images_with_odd_maps(tmp_path, monkeypatch):
+def test_the_three_commands_on_a_folder_of_images_with_odd_maps_never_mirrored(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     images, small = write_image_folder(tmp_path / "images", size=11, count=8), ["--epochs", "1", *SMALL]
-    assert train_search(["--space", "s1", "--dataset", "images", "--preset", "laptop", *small]) == 0
+    assert train_search(["--space", "s1", "--dataset", "images", "--preset", "laptop", "--no-flip", *small]) == 0
     assert select(["--ckpt", "supernet.pt", "--criterion", "magnitude", "--tune-epochs", "0", "--threads", "1"]) == 0
     found = json.loads((tmp_path / "genotype.json").read_text())
     assert (found["dataset"], found["image_size"], found["preset"]) == (str(images), 11, "laptop")
     assert retrain(["--arch", "genotype.json", *small]) == 0
-    assert torch.load(tmp_path / "network.pt")["classes"] == ["apple", "pear"]
+    network = torch.load(tmp_path / "network.pt")
+    assert (network["classes"], network["settings"]["no_flip"]) == (["apple", "pear"], True)
+    assert retrain(["--arch", "network.pt", "--summary"]) == 0
+    assert "2 classes" in capsys.readouterr().out.splitlines()[-1]
 
 
 @pytest.mark.parametrize("architecture", ["DARTS_V2", str(Arch(("nor_conv_1x1",) * 6))])
@@ -197,6 +211,8 @@ def test_a_trained_network_is_loaded_and_is_as_accurate_as_it_was(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     images = write_image_folder(Path("images"), size=14, count=9)
     Image.new("RGB", (20, 30), (9, 90, 200)).save(images / "test" / "pear" / "odd.jpg")
+    for part, value in (("train", 900), ("test", 300)):  # a third of the largest
+        Image.new("I;16", (14, 14), value).save(images / part / "pear" / "deep.png")
     flags = ["--dataset", "images", "--preset", "laptop", "--image-size", "12", "--epochs", "2", "--layers", "3"]
     assert retrain(["--arch", architecture, *flags, *SMALL]) == 0
     network, classes, read = load_network("network.pt")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +14,7 @@ from genotypes import PUBLISHED, SPACES, Arch, Genotype
 from ptnas import AuxiliaryHead, Network, RetrainSettings, Training, retrain
 from ptnas import drop_path as drop
 from tests.conftest import Batches, load_script, make_images, make_supernet
+from tests.test_search import flat
 from tests.test_steps import make_judge, play, take_steps
 
 RETRAIN = load_script("retrain")
@@ -140,6 +144,25 @@ def test_retraining_learns():
     *_, last = take_steps(retrain(Training(network, settings), data, data))
     assert last["test_error"] < 10
     assert last["test_error"] == pytest.approx(100 - last["test_accuracy"])
+
+
+def test_epochs_of_retraining_are_steps_of_sgd_on_the_loss_by_hand():
+    """Cross-entropy with smoothed labels, and 0.4 of that of the auxiliary head, under drop-path that grows."""
+    data, settings = Batches(*make_images(12)), RetrainSettings(epochs=3, batch_size=12, label_smoothing=0.1)
+    network = Network(PUBLISHED["DARTS_V2"], 3, 4, 3, 1, auxiliary=True).double()
+    steps, w, buffer = retrain(Training(network, settings), data, data), list(network.parameters()), 0
+    for epoch in range(3):
+        (images, labels), twin = next(data.batches(12, epoch)), copy.deepcopy(network).train()
+        torch.manual_seed(epoch)
+        outputs = twin(images, epoch, 0.2 * epoch / 3)
+        smooth = 0.9 * F.one_hot(labels, 3) + 0.1 / 3
+        loss, auxiliary = (-(smooth * F.log_softmax(each, 1)).sum(1).mean() for each in outputs)
+        x, gradient = flat(w), flat(torch.autograd.grad(loss + 0.4 * auxiliary, list(twin.parameters())))
+        gradient *= (5 / (gradient.norm() + 1e-6)).clamp(max=1)
+        buffer = 0.9 * buffer + gradient + 3e-4 * x
+        torch.manual_seed(epoch)
+        next(steps)
+        torch.testing.assert_close(flat(w), x - 0.0125 * (1 + math.cos(math.pi * epoch / 3)) * buffer)
 
 
 def test_the_last_record_tells_accuracy_and_images_by_class_and_the_result_their_mean():

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from genotypes import OPERATIONS, is_convolution
-from ptnas import Noise, build_operation, factorized_reduce, supernet_norm
+from ptnas import Noise, SettingError, build_operation, factorized_reduce, number_noise_operations, supernet_norm
 
 
 @given(
@@ -53,3 +53,10 @@ def test_on_even_maps_factorized_reduce_is_that_of_darts():
     straight = F.conv2d(F.relu(x), reduce[1].straight.weight, stride=2)
     shifted = F.conv2d(F.relu(x)[:, :, 1:, 1:], reduce[1].shifted.weight, stride=2)
     torch.testing.assert_close(reduce(x), torch.cat([straight, shifted], dim=1))
+
+
+def test_more_noise_operations_than_have_seeds_of_their_own_are_refused():
+    network = nn.ModuleList(build_operation("noise", 4, 1, nn.BatchNorm2d) for _ in range(1025))
+    assert len(number_noise_operations(network[:1024])) == 1024
+    with pytest.raises(SettingError, match="1025 `noise` operations"):
+        number_noise_operations(network)

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 from matplotlib.colors import to_hex, to_rgba
@@ -12,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 import plots
 from genotypes import PUBLISHED, SPACES, Arch
-from tests.conftest import ROOT
+from tests.conftest import ROOT, load_script
 
 ARCH = Arch(("skip_connect", "nor_conv_3x3", "none", "nor_conv_1x1", "avg_pool_3x3", "nor_conv_3x3"))
 
@@ -133,3 +134,10 @@ def test_a_search_shows_what_alpha_would_choose_on_every_edge_now():
     axes = draw(plots.draw_search, [record], space).axes[1]
     assert not read_frames(axes, "white"), "a fixed α chooses nothing"
     assert axes.get_title() == "softmax(α), cell"
+
+
+def test_a_system_without_a_folder_to_write_in_is_told_what_to_set(monkeypatch):
+    monkeypatch.delitem(sys.modules, "matplotlib.style")
+    monkeypatch.setattr(sys, "meta_path", [Mock(find_spec=Mock(side_effect=OSError("read-only")))])
+    with pytest.raises(SystemExit, match="name one in TMPDIR and in MPLCONFIGDIR"):
+        load_script("plots")

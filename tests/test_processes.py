@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import signal
+import socket
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import torch
@@ -13,10 +15,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn import functional as F
 
+import runs
+from data import load_data
 from genotypes import PUBLISHED
 from ptnas import Bilevel, Candidate, Network, RetrainSettings, SearchSettings, Training, retrain
+from runs import UserError
 from tests import faults
-from tests.conftest import ROOT, SMALL, Batches, make_images, make_supernet
+from tests.conftest import ROOT, SMALL, Batches, load_script, make_images, make_supernet, write_image_folder
 from tests.test_steps import make_judge
 
 PROCESSES = 2
@@ -62,6 +67,12 @@ def compute_together(rank, folder):
     training = make_training()
     (record,) = retrain(training, Batches(*TRAIN, (rank, PROCESSES)), Batches(*VALID, (rank, PROCESSES)))
     found |= {"record": record, "network": training.network.state_dict()}
+    for place, count in (("same", 4), ("other", 4 + rank)):
+        images = write_image_folder(folder / place / str(rank), count=count)
+        try:
+            found[place] = str(load_data({"dataset": str(images), "seed": 0}, torch.device("cpu")).describe()["images"])
+        except UserError as error:
+            found[place] = str(error)
     torch.save(found, folder / f"{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -79,6 +90,25 @@ def test_two_processes_measure_the_same_as_one_bit_for_bit(both):
     alone = measure_masks((0, 1))
     assert both[0]["masks"] == both[1]["masks"] == alone
     assert len({each.loss for each in alone}) == len(alone)
+
+
+def test_processes_that_see_other_images_are_refused_before_the_first_step(both):
+    for rank, each in enumerate(both):
+        assert each["same"] == "[8, 8]", "in whatever folder they lie"
+        assert "do not see the same images and classes in " in each["other"]
+        assert each["other"].endswith(f"/other/{rank}: give each the same files")
+
+
+def test_a_process_that_does_not_meet_the_others_says_so_in_time(tmp_path, monkeypatch, capsys):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    meeting = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in meeting.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(runs, "MEETING", timedelta(seconds=1))
+    assert load_script("train_search").main(["--space", "s2", "--save", str(tmp_path / "supernet.pt")]) == 2
+    assert "error: cannot meet the other processes: " in capsys.readouterr().err.splitlines()[-1]
 
 
 class Averaging(Bilevel):

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import runs
+from genotypes import PUBLISHED
 from tests.conftest import ROOT, blank, load_script
 
 REPRODUCE = load_script("reproduce")
@@ -66,9 +67,17 @@ def read_rows(out):
 
 
 def write_network(path, error, top5=None, **changes):
-    """Writes a network as retrain.py would, with what the tables read."""
+    """Writes a network, what it was made of and how, as a study would, with what the tables read."""
+    genotype, seed = path.with_name(f"{path.name.partition('.')[0]}.json"), path.name.partition(".")[0][-1]
+    genotype.write_text(str(PUBLISHED["DARTS_V2"]))
+    ledger = path.with_name("commands.json")
+    content = json.loads(ledger.read_text()) if ledger.exists() else {"commands": {}}
+    job = REPRODUCE.Job(path, ["retrain.py", "--arch", str(genotype), "--seed", seed], genotype)
+    content.setdefault("commands", {})[path.name] = job.describe()
+    ledger.write_text(json.dumps(content))
     record = {"epoch": 1, "test_error": error, "seconds": 1.0} | ({"test_error_top5": top5} if top5 else {})
     content = {"schema": runs.CHECKPOINT_SCHEMA, "kind": "network", "settings": {}, "state": {}, "records": [record]}
+    content["settings"] = {"genotype": genotype.read_text()}
     content |= {"finished": True, "parameters": 3_300_000, "origin": {"seconds": {"search": 7200.0, "selection": 90.0}}}
     torch.save(content | changes, path)
 
@@ -131,6 +140,11 @@ def test_tables_2_and_5_stand_beside_the_figures_of_the_paper(tmp_path, reproduc
     assert table5["DARTS+PT"][:4] == ["25.5, top-5 8.0, 4.6 M", "25.50 ± 0.71", "25.00, 26.00", "8.50 ± 0.71"]
     assert len(json.loads((tmp_path / "table2.json").read_text())["imagenet"]) == 2
     assert read_rows(reproduce("table3", "--space", "s2", "s2"))["DARTS+PT"][:3] == ["2.79", "8.00", "8.00"]
+    (tmp_path / "darts-cifar10-darts-pt-0.json").write_text(str(PUBLISHED["DARTS_V1"]))
+    assert "darts-pt-0.network.pt is no network of" in reproduce("table2")
+    write_network(tmp_path / "darts-cifar10-darts-pt-0.network.pt", 2.5)
+    write_network(tmp_path / "darts-cifar10-darts-pt-0.imagenet.pt", 2.5, settings={"genotype": "another"})
+    assert "darts-pt-0.imagenet.pt is no network of" in reproduce("table5")
 
 
 def test_in_table_2_darts_and_sgas_search_a_space_with_none(tmp_path, in_process, monkeypatch, reproduce):

@@ -3,6 +3,7 @@
 The long form of the kills is `python tests/faults.py`.
 """
 
+import contextlib
 import os
 import resource
 import shutil
@@ -83,15 +84,37 @@ def test_a_cosine_schedule_is_not_extended(folder, capsys):
         assert len(error.splitlines()) == 1
 
 
-def test_a_run_does_not_go_on_with_other_images(tmp_path, monkeypatch, capsys):
+def test_no_command_goes_on_with_other_images_but_all_do_if_the_folder_has_moved(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    images = write_image_folder(tmp_path / "images")
-    line = [*LONG, "--dataset", "images", "--preset", "laptop", "--epochs", "1", "--resume"]
-    assert train_search(line) == 0
-    torch.save({**torch.load("supernet.pt"), "finished": False}, "supernet.pt")
-    (images / "train" / "pear" / "0.png").unlink()
-    assert train_search(line) == 2
-    assert "begun on other images: their images have changed" in capsys.readouterr().err
+    images = write_image_folder(tmp_path / "images", count=7)
+    quick = ["--preset", "laptop", "--epochs", "1", "--layers", "1", *SMALL]
+    lines = {  # the last first, as each reads what the one before has written
+        "network": [retrain, "--arch", "genotype.json", "--epochs", "1", *SMALL],
+        "genotype": [select, "--ckpt", "supernet.pt", "--criterion", "random", "--tune-epochs", "0"],
+        "supernet": [train_search, "--space", "nb201", *quick, "--dataset", "images"],
+    }
+
+    def try_all(name, folder, flags, goes_on):
+        """With an image under another name all flags are refused; with the images of before the first go on."""
+        torch.save({**torch.load(f"{name}.pt"), "finished": False}, f"{name}.pt")
+        command, *line = lines[name]
+        (folder / "train" / "pear" / "0.png").rename(folder / "train" / "pear" / "00.png")
+        for more in flags:
+            assert command([*line, *more]) == 2
+            told = capsys.readouterr().err.splitlines()[-1]
+            assert "other images" in told and "--dataset" in told
+        (folder / "train" / "pear" / "00.png").rename(folder / "train" / "pear" / "0.png")
+        assert command([*line, *goes_on]) == 0
+
+    for command, *line in reversed(lines.values()):
+        assert command(line) == 0
+    for name in ("network", "genotype"):
+        try_all(name, images, (["--resume"], []), ["--resume"])
+    moved, again = images.rename(tmp_path / "moved"), ["--dataset", "moved", "--resume"]
+    for name in lines:
+        try_all(name, moved, [again] if name != "network" else [], again)
+    assert train_search([*lines["supernet"][1:], "--resume"]) == 2, "it is finished, and has another name"
+    assert torch.load("network.pt")["settings"]["preset"] == "laptop"
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, monkeypatch, capsys):
@@ -171,6 +194,21 @@ def test_a_second_run_that_writes_to_the_same_file_is_told_and_stops(tmp_path, m
     assert [path.name for path in tmp_path.glob(".*.lock")] == [".supernet.lock"], "a killed run leaves it"
     assert train_search([*LONG, "--epochs", "1"]) == 0
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_lock_whose_file_the_former_run_has_removed_is_none(tmp_path, monkeypatch):
+    """A second run has the file open as the first removes it, and a third makes it anew."""
+    lockf, save = runs.fcntl.lockf, tmp_path / "supernet.pt"
+
+    def remove_and_lock(file, how):
+        monkeypatch.setattr(runs.fcntl, "lockf", lockf)
+        Path(file.name).unlink()
+        stack.enter_context(runs.lock(save))
+        lockf(file, how)
+
+    monkeypatch.setattr(runs.fcntl, "lockf", remove_and_lock)
+    with contextlib.ExitStack() as stack, pytest.raises(runs.UserError, match="another run is writing"):
+        stack.enter_context(runs.lock(save))
 
 
 @given(place=st.integers(0, 10**9), bit=st.integers(0, 7))

@@ -203,6 +203,28 @@ def test_in_single_precision_too_a_step_is_that_of_plain_sgd(space):
         torch.testing.assert_close(ours, theirs)
 
 
+def flat(tensors):
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def test_two_steps_are_those_of_adam_on_alpha_and_of_clipped_sgd_on_w_by_hand():
+    supernet, (images, labels) = make_supernet(), make_images()
+    bilevel, alpha = Bilevel(supernet, SearchSettings(clip=0.05)), supernet.alpha_parameters()
+    w, m, v, buffer = supernet.weight_parameters(), 0, 0, 0
+    for number in (1, 2):
+        x = flat(alpha)
+        gradient = flat(torch.autograd.grad(F.cross_entropy(supernet(images), labels), alpha)) + 1e-3 * x
+        m, v = 0.5 * m + 0.5 * gradient, 0.999 * v + 0.001 * gradient.square()
+        step = (m / (1 - 0.5**number)) / ((v / (1 - 0.999**number)).sqrt() + 1e-8)
+        bilevel.step_alpha((images, labels), (images, labels))
+        torch.testing.assert_close(flat(alpha), x - 3e-4 * step)
+        x, gradient = flat(w), flat(torch.autograd.grad(F.cross_entropy(supernet(images), labels), w))
+        assert gradient.norm() > 0.1
+        buffer = 0.9 * buffer + 0.05 * gradient / (gradient.norm() + 1e-6) + 3e-4 * x
+        bilevel.step_w((images, labels))
+        torch.testing.assert_close(flat(w), x - 0.025 * buffer)
+
+
 def test_absent_weights_are_left_alone_by_the_step_of_w():
     supernet = make_supernet()
     supernet.decide("normal", 0, 0)

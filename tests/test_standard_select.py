@@ -38,19 +38,14 @@ def test_a_script_finds_the_standard_module(beside, on_path, tmp_path):
     assert run(str(tmp_path / "script.py"), PYTHONPATH=str(ROOT) if on_path else "") == PRINTS
 
 
-def test_a_command_runs_with_loader_workers(tmp_path):
-    write_image_folder(tmp_path / "images", count=130)
-    flags = ["--dataset", "images", "--preset", "laptop", "--workers", "2"]
-    out = run(
-        str(ROOT / "train_search.py"),
-        "--space",
-        "nb201",
-        "--layers",
-        "1",
-        "--epochs",
-        "1",
-        *SMALL,
-        *flags,
-        cwd=tmp_path,
-    )
+def test_a_command_runs_with_loader_workers_whatever_is_on_the_path(tmp_path):
+    """And the name of the folder, which matplotlib has no letters for, is no reason for a warning."""
+    write_image_folder(tmp_path / "\u56fe\u7247", count=130)
+    flags = ["--space", "nb201", "--layers", "1", "--epochs", "1", *SMALL]
+    flags += ["--dataset", "\u56fe\u7247", "--preset", "laptop", "--workers", "2"]
+    out = run(str(ROOT / "train_search.py"), *flags, cwd=tmp_path, PYTHONPATH="x" * 5000)
     assert out.splitlines()[-1].startswith("supernet supernet.pt: ")
+    run("-W", "error", "-c", GLYPH, cwd=ROOT)
+
+
+GLYPH = "import plots; plots.render(lambda figure: figure.suptitle('\u56fe'))"

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from genotypes import SPACES, Space
-from ptnas import Bilevel, Candidate, SearchSettings, Shared, Supernet, Zero, evaluate
+from ptnas import Bilevel, Candidate, Meter, SearchSettings, Shared, Supernet, Zero, evaluate
 from tests.conftest import Batches, make_images, make_supernet
 from tests.reference import Reference, measure
 
@@ -243,6 +243,15 @@ def test_a_supernet_keeps_no_running_statistics_and_its_cells_no_scale_beside_al
     assert all(norm.running_mean is None and norm.affine == (norm not in inside) for norm in norms)
     assert len(norms) - len(inside) == (6 if space == "nb201" else 1), "stem, residual blocks and head, or the stem"
     assert torch.equal(supernet.eval()(images), supernet.train()(images))
+
+
+def test_equal_logits_count_as_argmax_and_a_stable_order_take_them():
+    meter, labels = Meter(), torch.arange(7)
+    meter.add(torch.zeros(7, 7), labels)
+    meter.add(torch.tensor([1.0, 0, 0, 0, 0, 0, 1]).expand(7, 7), labels)
+    measured = meter.read()
+    assert measured.by_class == [(2, 2), *6 * [(0, 2)]]
+    assert measured.top5 == pytest.approx(100 * (5 + 5) / 14)
 
 
 @pytest.mark.parametrize("size", [8, 9])
