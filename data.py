@@ -379,12 +379,9 @@ def read_imagenet16(root: Path) -> Parts:
 
 def read_imagenet16_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Returns images, (N, 768), and labels, (N,), from 1 to 120, of a pickled batch. Raises UserError."""
-    try:
-        with path.open("rb") as file:
-            content = ArrayUnpickler(file, encoding="latin1").load()
+    with blame(path, "is no batch of the 16x16 ImageNet from image-net.org"), path.open("rb") as file:
+        content = ArrayUnpickler(file, encoding="latin1").load()
         images, labels = np.asarray(content["data"]), np.asarray(content["labels"])
-    except Exception as error:  # a damaged or foreign file fails in many ways
-        raise UserError(f"{path} is no batch of the 16x16 ImageNet from image-net.org: {error!r:.200}") from None
     sound = images.dtype == np.uint8 and images.shape[1:] == (768,) and labels.shape == images.shape[:1]
     if not (sound and labels.dtype.kind in "iu" and len(labels) and labels.min() >= 1 and labels.max() <= 1000):
         raise UserError(f"{path} does not hold images of 16x16 pixels with labels from 1 to 1000")
@@ -628,6 +625,8 @@ def open_image(path: str) -> Iterator[Image.Image]:
             if ";16" in str(image.tile) and image.mode[0] != "I":  # Pillow would drop all but the upper 8
                 raise ValueError("it has 16 bits in each of several channels, and 8 are needed")
             yield image
+    except (MemoryError, NameError):
+        raise
     except Exception as error:  # a damaged image fails in many ways
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"cannot read the image {path}: {reason}") from None

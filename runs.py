@@ -273,10 +273,13 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 
 
 class Dropping:
-    """A stream that drops what cannot be written. There is none if stderr is closed, and its disk may be full."""
+    """A stream that drops what it cannot write: stderr may be closed, and its disk full."""
 
     def __init__(self, stream: Any):
         self.stream = stream or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
     def write(self, text: str) -> None:
         with contextlib.suppress(OSError):
@@ -286,9 +289,6 @@ class Dropping:
         with contextlib.suppress(OSError):
             self.stream.flush()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
 
 def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
     """Runs a command and returns its exit status. An error that the user can mend, and a signal, become one line."""
@@ -296,36 +296,30 @@ def run_command(script: str, run: Callable[[Sequence[str] | None], None], argv: 
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     with contextlib.redirect_stderr(Dropping(sys.stderr)):
-        return run_and_tell(script, run, argv)
-
-
-def run_and_tell(script: str, run: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
-    """Does so once stderr cannot fail."""
-    try:
-        with raise_on_signals(), act_together():
-            run(argv)
-    except (MemoryError, RuntimeError) as error:
-        reason = get_reason(error)
-        if several() and (isinstance(error, dist.DistError) or "gloo" in reason):
-            complain(script, f"another process was lost; start as many with --resume ({reason[-120:]})")
-        elif lacks_memory(error):
-            complain(script, f"{reason} (try --low-memory or a smaller --batch-size, --channels, --image-size)")
-        else:
-            raise
-        return 2
-    except (UserError, SettingError, OSError) as error:
-        complain(script, get_reason(error))
-        return 2
-    except KeyboardInterrupt as stop:
-        number = stop.args[0] if isinstance(stop, Stopped) else signal.SIGINT
-        arguments = ["python", script, *map(str, sys.argv[1:] if argv is None else argv)]
-        if getattr(stop, "resumable", False) and "--resume" not in arguments:
-            arguments.append("--resume")
-        again = ("as many processes of " if several() else "") + shlex.join(arguments)
-        with contextlib.suppress(OSError):  # the signal may have ended the reader of this
+        try:
+            with raise_on_signals(), act_together():
+                run(argv)
+        except (MemoryError, RuntimeError) as error:
+            reason = get_reason(error)
+            if several() and (isinstance(error, dist.DistError) or "gloo" in reason):
+                complain(script, f"another process was lost; start as many with --resume ({reason[-120:]})")
+            elif lacks_memory(error):
+                complain(script, f"{reason} (try --low-memory or a smaller --batch-size, --channels, --image-size)")
+            else:
+                raise
+            return 2
+        except (UserError, SettingError, OSError) as error:
+            complain(script, get_reason(error))
+            return 2
+        except KeyboardInterrupt as stop:
+            number = stop.args[0] if isinstance(stop, Stopped) else signal.SIGINT
+            arguments = ["python", script, *map(str, sys.argv[1:] if argv is None else argv)]
+            if getattr(stop, "resumable", False) and "--resume" not in arguments:
+                arguments.append("--resume")
+            again = ("as many processes of " if several() else "") + shlex.join(arguments)
             note(f"\n{script}: stopped by {number.name}; to go on: {again}")
-        return 128 + number
-    return 0
+            return 128 + number
+        return 0
 
 
 def lacks_memory(error: Exception) -> bool:

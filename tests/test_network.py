@@ -191,7 +191,7 @@ def test_a_network_is_exported_with_a_free_batch_size(noisy):
     if noisy:
         genotype = genotype._replace(normal=(("noise", 0), *genotype.normal[1:]), reduce=(("noise", 1),) * 8)
     network = Network(genotype, 3, 4, 3, 1, auxiliary=True).eval()
-    batch, sizes = make_images(4, dtype=torch.float)[0], {0: torch.export.Dim("batch")}
+    batch, sizes = make_images(4, dtype=torch.float)[0], {0: torch.export.Dim("batch", max=1024)}
     exported = torch.export.export(network, (batch,), dynamic_shapes=(sizes,)).module()
     traced = torch.jit.trace(network, (batch,), check_trace=not noisy)
     for count in (2, 9):

@@ -289,4 +289,4 @@ def test_under_amp_training_is_in_bfloat16_and_evaluation_in_float32(task):
         assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
     exact, half = torch.float32, torch.bfloat16
     assert seen == {(False, True, exact), (False, False, exact), (True, True, half), (True, False, exact)}
-    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.05)
