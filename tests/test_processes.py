@@ -67,8 +67,8 @@ def compute_together(rank, folder):
     training = make_training()
     (record,) = retrain(training, Batches(*TRAIN, (rank, PROCESSES)), Batches(*VALID, (rank, PROCESSES)))
     found |= {"record": record, "network": training.network.state_dict()}
-    for place, count in (("same", 4), ("other", 4 + rank)):
-        images = write_image_folder(folder / place / str(rank), count=count)
+    for place, count, classes in (("same", 4, "ab"), ("other", 4 + rank, "ab"), ("swapped", 4, ("ab", "ba")[rank])):
+        images = write_image_folder(folder / place / str(rank), count=count, classes=classes)
         try:
             found[place] = str(load_data({"dataset": str(images), "seed": 0}, torch.device("cpu")).describe()["images"])
         except UserError as error:
@@ -95,8 +95,9 @@ def test_two_processes_measure_the_same_as_one_bit_for_bit(both):
 def test_processes_that_see_other_images_are_refused_before_the_first_step(both):
     for rank, each in enumerate(both):
         assert each["same"] == "[8, 8]", "in whatever folder they lie"
-        assert "do not see the same images and classes in " in each["other"]
-        assert each["other"].endswith(f"/other/{rank}: give each the same files")
+        for place in ("other", "swapped"):
+            assert "the processes do not see the same images and classes in " in each[place]
+            assert each[place].endswith(f"/{place}/{rank}: give each the same files")
 
 
 def test_a_process_that_does_not_meet_the_others_says_so_in_time(tmp_path, monkeypatch, capsys):
