@@ -18,7 +18,6 @@ import itertools
 import json
 import math
 import random
-import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -81,7 +80,7 @@ def open_run(
     with runs.Run(save, "analysis", settings, args.resume) as run:
         if not run.finished:
             runs.announce(f"{what}, on {device}, {reads.dataset}", standard, values, save)
-            run.begin({"images": [trained.data.describe()["images"] for trained in supernets]})
+            run.begin({"fingerprint": [trained.data.fingerprint for trained in supernets]})
         yield run
     print(f"\nwritten to {run.picture} and {run.save}")
 
@@ -452,7 +451,6 @@ def cells(args: Namespace) -> None:
 # ==== Command line ==================================================================================================
 
 COMMANDS = {"fig1": fig1, "fig2": fig2, "fig3": fig3, "table1": table1, "cells": cells}
-MOVED = ("table2", "table3", "table4", "table5", "fig4", "fig6", "fig8", "fig9")  # to reproduce.py
 
 
 def add_options(parser: ArgumentParser, name: str) -> None:
@@ -487,9 +485,6 @@ def add_options(parser: ArgumentParser, name: str) -> None:
 
 def command(argv: Sequence[str] | None) -> None:
     """Reads the command line and runs the command. Raises UserError."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    if words and words[0] in MOVED:
-        raise runs.UserError(f"{words[0]} moved: {shlex.join(['python', 'reproduce.py', *words])}")
     parser = runs.Parser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=runs.Parser)
     for name, function in COMMANDS.items():
@@ -497,7 +492,7 @@ def command(argv: Sequence[str] | None) -> None:
         subparser = commands.add_parser(name, aliases=["fig7"] if name == "fig1" else [], **texts)
         subparser.set_defaults(command=name)  # by either name
         add_options(subparser, name)
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
     checkpoint = args.save.with_suffix(".pt")
     if args.save.suffix != ".png":
         raise runs.UserError(f"--save {args.save}: a file name that ends in .png is needed")

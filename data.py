@@ -137,9 +137,8 @@ class ImageData:
 
     def describe(self) -> dict[str, Any]:
         """Returns the facts about the data set that a checkpoint stores."""
-        names = ("channels", "image_size", "fingerprint", "largest")
-        facts = {"classes": list(self.classes), "images": [len(self.train), len(self.test)]}
-        return facts | {name: getattr(self, name) for name in names}
+        facts = vars(self) | {"classes": list(self.classes), "images": [len(self.train), len(self.test)]}
+        return {name: value for name, value in facts.items() if name not in ("train", "test")}
 
     def summary(self) -> str:
         """Returns the training images in a few words, for people."""
@@ -205,8 +204,7 @@ def load_data(settings: dict, device: torch.device, workers: int | None = None, 
     """
     name, seed, image_size = settings["dataset"], settings["seed"], settings.get("image_size")
     workers = min(8, os.cpu_count() or 1) if workers is None else workers
-    flip = not settings.get("no_flip")
-    parts, classes = find_data(name, settings.get("data"), image_size, seed, workers, flip)
+    parts, classes = find_data(settings, workers)
     fingerprint = take_fingerprint(parts, classes)
     if len(set(gather_lists([fingerprint]))) > 1:
         raise UserError(f"the processes do not see the same images and classes in {name}: give each the same files")
@@ -221,8 +219,8 @@ def load_data(settings: dict, device: torch.device, workers: int | None = None, 
     train, test = (Images(*split, *statistics, share=get_share()) for split in splits)
     _, channels, size, _ = sources[0].shape
     known = DATASETS.get(name, Known())
-    pad = round(size / 8) if known.crop else 0
-    train = replace(train, pad=pad, flip=known.flip and flip, cutout=round(cutout * size), seed=mix(seed, 4))
+    pad, flip = round(size / 8) if known.crop else 0, known.flip and not settings.get("no_flip")
+    train = replace(train, pad=pad, flip=flip, cutout=round(cutout * size), seed=mix(seed, 4))
     return ImageData(train, test, tuple(classes), channels, size, fingerprint, getattr(parts[0][0], "largest", {}))
 
 
@@ -267,12 +265,9 @@ def load_supernet(
     return Trained(Path(path), bilevel, *data.halve(reads.seed), data, reads, settings, checkpoint["records"])
 
 
-def find_data(
-    name: str, root: str | None = None, image_size: int | None = None, seed: int = 0, workers: int = 0,
-    flip: bool = True,
-) -> Parts:  # fmt: skip
+def find_data(settings: dict, workers: int = 0) -> Parts:
     """Returns the images and labels of a data set, files unread, and its classes. Raises UserError."""
-    root = Path(root or "data")
+    name, root = settings["dataset"], Path(settings.get("data") or "data")
     if name == "digits":
         return read_digits()
     if name in ("cifar10", "cifar100", "svhn"):
@@ -281,9 +276,9 @@ def find_data(
         return read_imagenet16(root)
     if name == "imagenet":
         folder = root if (root / "train").is_dir() else root / "imagenet"
-        return find_images(folder, image_size, seed, workers, imagenet=True, flip=flip)
+        return find_images(folder, settings, workers, imagenet=True)
     if Path(name).is_dir():
-        return find_images(Path(name), image_size, seed, workers)
+        return find_images(Path(name), settings, workers)
     moved = "; if it has moved, --dataset names its new place" if Path(name).is_absolute() else ""
     raise UserError(f"no data set {name!r}: neither a folder nor one of {', '.join(DATASETS)}{moved}")
 
@@ -418,9 +413,7 @@ OF_SYSTEM = {"@eadir", "#recycle", "$recycle.bin", "__macosx", "lost+found"}  # 
 Files = dict[str, list[str]]  # the paths of the files of each class
 
 
-def find_images(
-    folder: Path, image_size: int | None, seed: int, workers: int, imagenet: bool = False, flip: bool = True
-) -> Parts:  # fmt: skip
+def find_images(folder: Path, settings: dict, workers: int, imagenet: bool = False) -> Parts:
     """Finds the images in a folder that is laid out as `find_classes` says. Raises UserError."""
     *splits, others = find_classes(folder, imagenet)
     paths, labels = [[], []], [[], []]
@@ -433,10 +426,14 @@ def find_images(
         passed = f"{len(others):,} files and folders that hold no images of a class are passed over"
         note(f"note: beside {len(paths[0] + paths[1]):,} images {passed}: {names}")
     mode, own_size, deep = ("RGB", 224, False) if imagenet else inspect_images(paths[0] + paths[1])
-    size, largest = image_size or own_size, find_largest(paths[0]) if deep else {}
-    train, test = (ImageFiles(files, mode, size, imagenet, seed, workers, largest) for files in paths)
+    size, largest = settings.get("image_size") or own_size, find_largest(paths[0]) if deep else {}
+    options = mode, size, imagenet, settings.get("seed", 0), workers, largest
+    train, test = (ImageFiles(files, *options) for files in paths)
     if imagenet:
-        jitter, mirror = v2.ColorJitter(0.4, 0.4, 0.4, 0.2), v2.RandomHorizontalFlip(0.5 if flip else 0.0)
+        jitter, mirror = (
+            v2.ColorJitter(0.4, 0.4, 0.4, 0.2),
+            v2.RandomHorizontalFlip(0.5 * (not settings.get("no_flip"))),
+        )
         train.vary = v2.Compose([v2.RandomResizedCrop(size), mirror, jitter])
     return [(train, labels[0]), (test, labels[1])], list(splits[0])
 

@@ -291,7 +291,7 @@ def load_networks(study: Study, cases: Iterable[Case], suffix: str = ".network.p
             if suffix == ".imagenet.pt":  # which the user trains
                 belongs = network["settings"]["genotype"] == str(runs.load_genotype(selection.save)[0])
             if not belongs:
-                raise runs.UserError(f"{path} is no network of {selection.save} by a command in {study.ledger}")
+                raise runs.UserError(f"{path} was not made from {selection.save} as {study.ledger} says: make it anew")
             with runs.blame(path, "is no network of a selected architecture"):
                 result = {"parameters": network["parameters"], "seconds": network["origin"]["seconds"]}
                 result |= {name: network["records"][-1].get(name) for name in ("test_error", "test_error_top5")}

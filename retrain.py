@@ -47,7 +47,7 @@ def command(argv: Sequence[str] | None) -> None:
     space = "nb201" if isinstance(genotype, Arch) else origin.get("space")
     same = dataset == origin.get("dataset")
     if not same and "fingerprint" in origin and dataset not in runs.DATASETS:  # the folder may have moved
-        same = take_fingerprint(*find_data(dataset)) == origin["fingerprint"]
+        same = take_fingerprint(*find_data({"dataset": dataset})) == origin["fingerprint"]
     preset = args.preset or (origin.get("preset") if same else None)
     preset, standard = runs.get_preset("retrain", preset, dataset, space)
     if same:

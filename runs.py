@@ -40,7 +40,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Protocol, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, get_args, get_origin, get_type_hints
 
 import torch
 import torch.distributed as dist
@@ -219,12 +219,12 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 
 def parse_dataset(text: str) -> str:
     """Returns the name of a data set, or the absolute path of a folder, as files store it."""
-    if not text:
-        raise argparse.ArgumentTypeError("a name or a folder is needed, not ''")
-    return text if text in DATASETS or not Path(text).is_dir() else parse_folder(text)
+    return text if text in DATASETS or (text and not Path(text).is_dir()) else parse_folder(text)
 
 
 def parse_folder(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("a name or a folder is needed, not ''")
     return str(Path(text).absolute())
 
 
@@ -705,14 +705,6 @@ def name_snapshot(checkpoint: Path, epoch: int) -> Path:
 # ==== The run =======================================================================================================
 
 
-class Stateful(Protocol):
-    """Has a state that steps change and checkpoints keep, as `ptnas.Bilevel` and `ptnas.Training` do."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
 class Run:
     """The files and the steps of a run. A context, in which no other run can write to these files.
 
@@ -770,9 +762,9 @@ class Run:
 
     def _compare_settings(self) -> None:
         """Raises UserError unless the settings are those of before. A folder may move: `begin` compares its images."""
-        before, moved = self.earlier["settings"], {"data", "datasets"}
+        before, moved = self.earlier["settings"], {"data"}
         if not self.earlier["finished"] and not {before.get("dataset"), self.settings.get("dataset")} & DATASETS.keys():
-            moved.add("dataset")
+            moved |= {"dataset", "datasets"}
         for name in {**before, **self.settings}:
             if name not in moved and str(before.get(name)) != str(self.settings.get(name)):
                 change = f"was begun with {name} {before.get(name)}, and now it is {self.settings.get(name)}"
@@ -781,11 +773,12 @@ class Run:
                     change += f"; a cosine schedule cannot be extended: {again}"
                 raise UserError(f"--resume: {self.checkpoint} {change}")
 
-    def begin(self, facts: dict[str, Any], state: Stateful | None = None) -> None:
+    def begin(self, facts: dict[str, Any], state: Any = None) -> None:
         """Loads the state of the run that is resumed. Otherwise moves earlier results aside and saves the first
         checkpoint, so that a killed run leaves nothing of another one.
 
-        facts: about the images and the machine; every checkpoint has them. state: what the steps change, if anything.
+        facts: about the images and the machine; every checkpoint has them. state: what the steps change, if
+        anything, such as a `ptnas.Bilevel`, with `state_dict` and `load_state_dict`.
         """
         self.facts, self.state = facts, state
         if self.earlier:

@@ -303,11 +303,7 @@ def test_errors_of_the_user_become_one_line(folder, tmp_path, monkeypatch, capsy
     (tmp_path / "text.jsonl").write_text("no log\n")
     ckpt = {name: ["--ckpt", str(folder / f"{name}.pt")] for name in ("supernet", "nb201", "fixed", "decided", "none")}
     cases = [
-        ([command], "python train_search.py --space s2") for command in ("fig1", "fig2", "fig3", "table1")
-    ] + [
-        ([name, "--folder", "my results"], f"{name} moved: python reproduce.py {name} --folder 'my results'")
-        for name in ("table2", "table3", "table4", "table5", "fig4", "fig6", "fig8", "fig9")
-    ] + [
+        *(([command], "python train_search.py --space s2") for command in ("fig1", "fig2", "fig3", "table1")),
         (["fig1", *ckpt["fixed"]], "kept α at 0"),
         (["fig1", *ckpt["none"]], "there is no file"),
         (["fig1", *ckpt["decided"]], "the search decided"),
