@@ -7,7 +7,6 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import zlib
@@ -30,7 +29,7 @@ import runs
 from data import ImageFiles, Images, load_data, random_crop, random_cutout, random_flip
 from runs import UserError
 from tests import faults
-from tests.conftest import ROOT, SMALL, load_script, write_image_folder
+from tests.conftest import SMALL, load_script, write_image_folder
 
 
 def load(dataset, data=None, seed=0, workers=0, cutout=0.0, **more):
@@ -555,32 +554,31 @@ def test_a_broken_folder_is_an_error_that_says_what_is_wrong(image_folder, damag
         load(image_folder)
 
 
+def fail(*_, **__):
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
 LOADING = {  # what goes wrong in a worker, and what is told of it
-    "a truncated image": ("os.truncate('images/train/pear/5.png', 200)", "pear/5.png: "),
-    "a killed process": ("data.decode_image = lambda *_: os.kill(os.getpid(), 9)", "--workers 0 reads without"),
-    "no shared memory": ("torch.UntypedStorage._new_shared = fail", "No space left on device (28)); --workers 0 reads"),
-}
+    "a truncated image": (lambda: os.truncate("images/train/pear/5.png", 200), "pear/5.png: "),
+    "a killed process": (
+        lambda: setattr(data_module, "decode_image", lambda *_: os.kill(os.getpid(), 9)), "--workers 0 reads without"
+    ),
+    "no shared memory": (
+        lambda: setattr(torch.UntypedStorage, "_new_shared", fail), "No space left on device (28)); --workers 0 reads"
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("change", "words"), LOADING.values(), ids=LOADING)
 def test_an_error_in_a_worker_ends_the_command_in_one_line(tmp_path, change, words):
     """In a process of its own, which must end: the workers are processes that it waits for."""
     write_image_folder(tmp_path / "images", count=130)
-    code = f"""
-import os, sys
-sys.path.insert(0, {str(ROOT)!r})
-import torch, data
-from tests.conftest import load_script
-def fail(*_, **__):
-    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
-{change}
-sys.exit(load_script("train_search").main(sys.argv[1:]))
-"""
-    line = [sys.executable, "-c", code, "--space", "s2", "--dataset", "images", "--preset", "laptop", "--workers", "2"]
-    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 2
-    assert len(ended.stderr.splitlines()) == 1
-    assert words in ended.stderr
+    line = ["--space", "s2", "--dataset", "images", "--preset", "laptop", "--workers", "2"]
+    search = lambda line: change() or load_script("train_search").main(line)  # noqa: E731
+    assert faults.wait(faults.fork(search, line, tmp_path, {}), 60) == 2
+    told = (tmp_path / "stderr").read_text()
+    assert len(told.splitlines()) == 1
+    assert words in told
 
 
 def test_workers_that_cannot_start_are_told_of_in_one_line(image_folder, monkeypatch):

@@ -82,7 +82,7 @@ def compute_together(rank, folder):
 def both(tmp_path_factory):
     """Returns what each of two processes has computed."""
     folder = tmp_path_factory.mktemp("processes")
-    mp.spawn(compute_together, (folder,), PROCESSES)
+    mp.start_processes(compute_together, (folder,), PROCESSES, start_method="fork")
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(PROCESSES)]
 
 

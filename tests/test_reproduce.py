@@ -327,7 +327,7 @@ def test_after_a_failure_nothing_is_started_and_its_error_is_shown(tmp_path, ben
 
 
 def test_a_study_that_is_stopped_ends_its_runs_and_goes_on(tmp_path, benchmark, in_process, reproduce):
-    flags = ["--benchmark", benchmark, *FAST, "--seeds", 0, 1, "--tune-epochs", 30, "--jobs", 2, "--method", "DARTS+PT"]
+    flags = ["--benchmark", benchmark, *FAST, "--seeds", 0, 1, "--tune-epochs", 12, "--jobs", 2, "--method", "DARTS+PT"]
     line = map(str, [sys.executable, ROOT / "reproduce.py", "table4", "--folder", tmp_path, *flags])
     study = subprocess.Popen(list(line), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     logs = [tmp_path / f"nb201-digits-darts-pt-{seed}.jsonl" for seed in (0, 1)]

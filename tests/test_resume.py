@@ -127,9 +127,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(t
     assert all(value.isfinite().all() for value in content["state"]["network"].values())
 
 
-@pytest.mark.parametrize(
-    "name", ["train_search, second order with noise", "select by masking", "retrain", "analyze fig1"]
-)
+@pytest.mark.parametrize("name", ["train_search, second order with noise", "select by masking", "retrain"])
 def test_a_run_that_is_killed_at_random_moments_comes_to_the_same_end(name, finished, tmp_path):
     told = faults.check(name, finished / "supernet.pt", tmp_path, 2)
     assert "every bit the same" in told
