@@ -409,7 +409,8 @@ class ArrayUnpickler(pickle.Unpickler):
 UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # formats that Pillow knows but cannot decode by itself
 # In what PyTorch says of a worker that was killed or that cannot hand over what it read
 LOST = r"DataLoader worker \(|(allocate|open) shared memory|Communication with the workers|ancdata"
-OF_SYSTEM = {"@eadir", "#recycle", "$recycle.bin", "__macosx", "lost+found"}  # folders that nobody made
+# Names that systems give, not people
+OF_SYSTEM = re.compile(r"\.|(@eaDir|#recycle|\$RECYCLE\.BIN|__MACOSX|lost\+found)$", re.IGNORECASE)
 Files = dict[str, list[str]]  # the paths of the files of each class
 
 
@@ -472,16 +473,11 @@ def find_classes(folder: Path, imagenet: bool) -> tuple[Files, Files, list[str]]
 
 def list_folders(folder: Path) -> list[Path]:
     """Returns the folders in a folder, by name, but for those of the system. Raises UserError if a link is broken."""
-    paths = [path for path in sorted(folder.glob("*")) if not is_of_system(path.name)]
+    paths = [path for path in sorted(folder.glob("*")) if not OF_SYSTEM.match(path.name)]
     for path in paths:
         if path.is_symlink() and not path.exists():
             raise UserError(f"{path} is a link that leads nowhere")
     return [path for path in paths if path.is_dir()]
-
-
-def is_of_system(name: str) -> bool:
-    """Returns whether a file or a folder has a name that people do not give, but systems do."""
-    return name.startswith(".") or name.lower() in OF_SYSTEM
 
 
 def split_classes(classes: Files) -> tuple[Files, Files]:
@@ -502,7 +498,7 @@ def list_classes(folder: Path) -> tuple[Files, list[str]]:
     Raises UserError if a class has no images."""
     classes, images = list_folders(folder), {}
     rest = (path for path in sorted(folder.iterdir()) if path not in classes)
-    others = [str(path) for path in rest if path.is_dir() or not is_of_system(path.name)]
+    others = [str(path) for path in rest if path.is_dir() or not OF_SYSTEM.match(path.name)]
     for path in classes:
         images[path.name], more = sort_files(path)
         others += more
@@ -532,7 +528,7 @@ def list_files(folder: str, seen: set[str]) -> list[str]:
     files = []
     for below, name, path in sorted((each.is_dir(), each.name, each.path) for each in os.scandir(folder)):
         if below:
-            files += [path + os.sep] if is_of_system(name) else list_files(path, seen)
+            files += [path + os.sep] if OF_SYSTEM.match(name) else list_files(path, seen)
         elif not name.startswith("."):
             files.append(path)
     return files

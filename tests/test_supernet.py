@@ -132,19 +132,6 @@ def test_masking_an_operation_equals_removing_it(space, data):
         torch.testing.assert_close(supernet(images), removed(images))
 
 
-@given(space=spaces, data=st.data())
-def test_masks_of_different_edges_commute(space, data):
-    supernet, (images, _) = make_supernet(space), make_images(4)
-    pick = st.sampled_from(list_candidates(supernet))
-    a = data.draw(pick)
-    b = data.draw(pick.filter(lambda other: other[:2] != a[:2]))
-    results = []
-    for first, second in ((a, b), (b, a)):
-        with supernet.mask(*first), supernet.mask(*second):
-            results.append(supernet(images))
-    assert torch.equal(*results)
-
-
 def test_a_mask_leaves_nothing_behind_also_after_an_exception():
     supernet = make_supernet()
     supernet.decide("reduce", 3, 1)
