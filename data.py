@@ -448,7 +448,7 @@ def find_classes(folder: Path, imagenet: bool) -> tuple[Files, Files, list[str]]
     """
     names = ("val", "test") if imagenet else ("test", "val", "valid", "validation")
     folders = {path.name.lower().removesuffix("ing"): path for path in list_folders(folder)}  # Training/ counts too
-    labelled = {name: path for name, path in folders.items() if list_folders(path)}
+    labelled = {name: path for name, path in folders.items() if any(map(is_own_folder, os.scandir(path)))}
     first = labelled.get("train", folder)
     second, *unused = [labelled[name] for name in names if name in labelled] or [None]
     needs = f"{folder} needs the folders train/ and val/ or test/, with folders of two classes at least in them"
@@ -473,11 +473,15 @@ def find_classes(folder: Path, imagenet: bool) -> tuple[Files, Files, list[str]]
 
 def list_folders(folder: Path) -> list[Path]:
     """Returns the folders in a folder, by name, but for those of the system. Raises UserError if a link is broken."""
-    paths = [path for path in sorted(folder.glob("*")) if not OF_SYSTEM.match(path.name)]
+    paths = sorted(folder.glob("*"))
     for path in paths:
         if path.is_symlink() and not path.exists():
             raise UserError(f"{path} is a link that leads nowhere")
-    return [path for path in paths if path.is_dir()]
+    return list(filter(is_own_folder, paths))
+
+
+def is_own_folder(path: Path | os.DirEntry) -> bool:
+    return path.is_dir() and not OF_SYSTEM.match(path.name)
 
 
 def split_classes(classes: Files) -> tuple[Files, Files]:
@@ -496,10 +500,9 @@ def split_classes(classes: Files) -> tuple[Files, Files]:
 def list_classes(folder: Path) -> tuple[Files, list[str]]:
     """Returns the images of the classes, which are the folders in `folder`, and the paths of what is passed over.
     Raises UserError if a class has no images."""
-    classes, images = list_folders(folder), {}
-    rest = (path for path in sorted(folder.iterdir()) if path not in classes)
-    others = [str(path) for path in rest if path.is_dir() or not OF_SYSTEM.match(path.name)]
-    for path in classes:
+    rest = (path for path in sorted(folder.iterdir()) if not is_own_folder(path))
+    images, others = {}, [str(path) for path in rest if path.is_dir() or path.name[0] != "."]
+    for path in list_folders(folder):
         images[path.name], more = sort_files(path)
         others += more
         if not images[path.name]:
