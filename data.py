@@ -410,7 +410,9 @@ UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # formats that Pill
 # In what PyTorch says of a worker that was killed or that cannot hand over what it read
 LOST = r"DataLoader worker \(|(allocate|open) shared memory|Communication with the workers|ancdata"
 # Names that systems give, not people
-OF_SYSTEM = re.compile(r"\.|(@eaDir|#recycle|\$RECYCLE\.BIN|__MACOSX|lost\+found)$", re.IGNORECASE)
+OF_SYSTEM = re.compile(
+    r"\.|(@eaDir|@Recycle|#recycle|#snapshot|\$RECYCLE\.BIN|System Volume Information|__MACOSX|lost\+found)$", re.I
+)
 Files = dict[str, list[str]]  # the paths of the files of each class
 
 
@@ -431,11 +433,8 @@ def find_images(folder: Path, settings: dict, workers: int, imagenet: bool = Fal
     options = mode, size, imagenet, settings.get("seed", 0), workers, largest
     train, test = (ImageFiles(files, *options) for files in paths)
     if imagenet:
-        jitter, mirror = (
-            v2.ColorJitter(0.4, 0.4, 0.4, 0.2),
-            v2.RandomHorizontalFlip(0.5 * (not settings.get("no_flip"))),
-        )
-        train.vary = v2.Compose([v2.RandomResizedCrop(size), mirror, jitter])
+        mirror = v2.RandomHorizontalFlip(0.5 * (not settings.get("no_flip")))
+        train.vary = v2.Compose([v2.RandomResizedCrop(size), mirror, v2.ColorJitter(0.4, 0.4, 0.4, 0.2)])
     return [(train, labels[0]), (test, labels[1])], list(splits[0])
 
 
@@ -447,8 +446,13 @@ def find_classes(folder: Path, imagenet: bool) -> tuple[Files, Files, list[str]]
     class in train/CLASS/ or in CLASS/ is kept for testing.
     """
     names = ("val", "test") if imagenet else ("test", "val", "valid", "validation")
-    folders = {path.name.lower().removesuffix("ing"): path for path in list_folders(folder)}  # Training/ counts too
-    labelled = {name: path for name, path in folders.items() if any(map(is_own_folder, os.scandir(path)))}
+    folders: dict[str, Path] = {}
+    for path in list_folders(folder):
+        name = path.name.lower().removesuffix("ing")  # Training/ counts too
+        if name in ("train", *names) and name in folders:
+            raise UserError(f"{folder} has both {folders[name].name}/ and {path.name}/: move or rename one")
+        folders[name] = path
+    labelled = {name: path for name, path in folders.items() if any(map(is_own_folder, path.iterdir()))}
     first = labelled.get("train", folder)
     second, *unused = [labelled[name] for name in names if name in labelled] or [None]
     needs = f"{folder} needs the folders train/ and val/ or test/, with folders of two classes at least in them"
@@ -480,7 +484,7 @@ def list_folders(folder: Path) -> list[Path]:
     return list(filter(is_own_folder, paths))
 
 
-def is_own_folder(path: Path | os.DirEntry) -> bool:
+def is_own_folder(path: Path) -> bool:
     return path.is_dir() and not OF_SYSTEM.match(path.name)
 
 
@@ -562,7 +566,7 @@ def find_largest(paths: Sequence[str]) -> dict[str, float]:
             if (kind := image.mode[0]) in "IF":
                 largest[kind] = max(largest.get(kind, 1.0), float(np.max(image)))
                 if not np.min(image) >= 0 or (kind == "F" and not largest["F"] <= 255):
-                    raise ValueError("its numbers are neither from 0 to 1 nor from 0 to 255")
+                    raise ValueError("its numbers are negative, or real numbers above 255")
     return largest | ({"F": 255.0} if largest.get("F", 1.0) > 1 else {})
 
 
@@ -621,7 +625,7 @@ def open_image(path: str) -> Iterator[Image.Image]:
         if not Path(path).is_file():
             raise OSError("it is no file")
         with Image.open(path) as image:
-            if ";16" in str(image.tile) and image.mode[0] != "I":  # Pillow would drop all but the upper 8
+            if image.mode[0] != "I" and re.search("(?<!BGR);16", str(image.tile)):  # Pillow would drop the lower 8
                 raise ValueError("it has 16 bits in each of several channels, and 8 are needed")
             yield image
     except (MemoryError, NameError):
@@ -642,7 +646,7 @@ def decode_image(path: str, mode: str, largest: dict[str, float]) -> Image.Image
             ImageOps.exif_transpose(image, in_place=True)
         if image.mode[0] in "IF":  # `convert` would cut it off at 255
             if image.mode[0] not in largest:
-                raise ValueError(f"it is an image of mode {image.mode}, and none of the training images is")
+                raise ValueError(f"it is an image of mode {image.mode}, and no training image that was looked at is")
             values = np.asarray(image, np.float64) * (255 / largest[image.mode[0]])
             image = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
         if image.has_transparency_data:

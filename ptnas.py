@@ -338,7 +338,8 @@ class Meter:
         """logits: (N, classes); labels: (N,)."""
         logits = logits.detach().float()
         self.losses.append(F.cross_entropy(logits, labels, reduction="sum"))
-        right, earlier = logits.gather(1, labels[:, None]), torch.arange(logits.shape[1]).to(labels) < labels[:, None]
+        right = logits.gather(1, labels[:, None])
+        earlier = torch.arange(logits.shape[1], device=labels.device) < labels[:, None]
         better = ((logits > right) | (logits == right) & earlier).sum(dim=1)  # classes that `argmax` would take first
         each = torch.stack([better < 1, better < 5, better >= 0])
         self.counts = self.counts + (each[:, :, None] & F.one_hot(labels, logits.shape[1]).bool()).sum(dim=1)

@@ -167,7 +167,7 @@ class Study:
         """Returns whether the result does not exist, or comes from another command or another source."""
         if not job.save.exists() or (job.source and not job.source.exists()):
             return True
-        return self.commands.get(job.save.name) != job.describe()
+        return name_words(self.commands.get(job.save.name, "")) != name_words(job.describe())
 
     def run(self, jobs: Iterable[Job]) -> None:
         """Runs each command whose result is missing."""
@@ -220,6 +220,11 @@ class Study:
         self.commands[job.save.name] = job.describe()
         runs.write_json(self.ledger, {"setting": self.setting, "commands": self.commands})
         return lines[-1]
+
+
+def name_words(command: str) -> list[str]:
+    """Returns the words of a command without folders: a study that has moved is the same."""
+    return [Path(word).name for word in shlex.split(command)]
 
 
 def list_options(values: Record) -> list[str]:

@@ -46,8 +46,10 @@ def command(argv: Sequence[str] | None) -> None:
     dataset = args.dataset or origin.get("dataset", "digits")
     space = "nb201" if isinstance(genotype, Arch) else origin.get("space")
     same = dataset == origin.get("dataset")
-    if not same and "fingerprint" in origin and dataset not in runs.DATASETS:  # the folder may have moved
-        same = take_fingerprint(*find_data({"dataset": dataset})) == origin["fingerprint"]
+    if not same and "fingerprint" in origin and dataset not in runs.DATASETS and not args.summary:
+        same = take_fingerprint(*find_data({"dataset": dataset})) == origin["fingerprint"]  # the folder may have moved
+        if not same:
+            runs.note(f"note: {dataset} has other images than {args.arch} was found on, and takes no settings from it")
     preset = args.preset or (origin.get("preset") if same else None)
     preset, standard = runs.get_preset("retrain", preset, dataset, space)
     if same:
@@ -61,8 +63,10 @@ def command(argv: Sequence[str] | None) -> None:
     reads = {"dataset": dataset, "data": folder, "preset": preset, "seed": args.seed}
     everything = {"genotype": str(genotype), **asdict(runs.RunSettings.of(values | reads)), **asdict(settings)}
     if args.summary:
-        own = (len(origin["classes"]), origin["channels"], origin["image_size"]) if same and "classes" in origin else ()
-        summarise(genotype, settings, runs.DATASETS.get(dataset, runs.Known(*own)), values.get("image_size"))
+        classes, *own = (origin.get(name) for name in ("classes", "channels", "image_size"))
+        sound = same and isinstance(classes, list) and all(type(each) is int and each > 0 for each in own)
+        known = runs.DATASETS.get(dataset, runs.Known(len(classes), *own) if sound else runs.Known())
+        summarise(genotype, settings, known, values.get("image_size"))
         return
     device = runs.set_up(args)
     with runs.Run(args.save, "network", everything, args.resume) as run:

@@ -897,7 +897,7 @@ def load_genotype(path: Path) -> tuple[Architecture, dict[str, Any]]:
             if '"schema"' in text:  # a genotype.json that was cut short or edited
                 raise ValueError(f"it is no whole JSON: {error}") from None
             content = None
-        if not isinstance(content, dict) or not content.keys() & {"genotype", "arch"}:
+        if not isinstance(content, dict) or not content.keys() & {"schema", "genotype", "arch"}:
             return read_architecture(text), {}
         if content.get("schema") != SCHEMA:
             raise ValueError(f"schema version {content.get('schema')}, and this program reads {SCHEMA}")

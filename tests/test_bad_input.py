@@ -66,6 +66,8 @@ def inputs(finished, tmp_path_factory):
     damaged |= {"empty.json": b"", "binary.json": b"\xff\xfe\x00", "list.json": b"[1, 2]", "deep.json": b"[" * 100_000}
     for name, text in damaged.items():
         (folder / name).write_bytes(text)
+    odd = json.loads((folder / "genotype.json").read_text()) | {"dataset": "mine", "classes": 5}
+    (folder / "odd.json").write_text(json.dumps(odd))
     write_image_folder(folder / "images")
     (folder / "nothing").mkdir()
     return folder
@@ -157,6 +159,7 @@ UNKNOWN = shlex.quote(str(PUBLISHED["DARTS_V2"]).replace("dil_conv_3x3", "conv")
         ("retrain --arch '|none~0|+|none~0|none~1|+|none~0|none~1|none~2|' --dataset imagenet", "ImageNet"),
         ("retrain --arch DARTS_V2 --dataset imagenet --data nothing", "train/ and val/"),
         ("retrain --arch DARTS_V2 --dataset images --summary", "--summary reads no data"),
+        ("retrain --arch odd.json --summary", "--summary reads no data"),
     ],
     ids=lambda text: text[:50],
 )
@@ -253,6 +256,7 @@ def test_a_hostile_genotype_is_refused(folder, refuse, place, value, words):
 
 DAMAGES = {
     "a comma too many": (lambda text: text.replace(',\n "text"', ',,\n "text"'), "is no whole JSON: .* line "),
+    "text alone": (lambda text: text.replace('"genotype": {', '"of": {'), "holds no genotype: 'genotype'"),
     "a comment": (lambda text: "# edited by hand\n" + text, "is no whole JSON: .* line 1 column 1"),
     "another text": (lambda text: text.replace("sep_conv_3x3', 0", "skip_connect', 0"), "its text is not that of its"),
 }

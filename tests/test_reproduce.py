@@ -140,6 +140,8 @@ def test_tables_2_and_5_stand_beside_the_figures_of_the_paper(tmp_path, reproduc
     assert table5["DARTS+PT"][:4] == ["25.5, top-5 8.0, 4.6 M", "25.50 ± 0.71", "25.00, 26.00", "8.50 ± 0.71"]
     assert len(json.loads((tmp_path / "table2.json").read_text())["imagenet"]) == 2
     assert read_rows(reproduce("table3", "--space", "s2", "s2"))["DARTS+PT"][:3] == ["2.79", "8.00", "8.00"]
+    moved = shutil.copytree(tmp_path, tmp_path.with_name("moved"))
+    assert read_rows(reproduce("table3", "--space", "s2", "--folder", moved)) == read_rows(reproduce("table3"))
     (tmp_path / "darts-cifar10-darts-pt-0.json").write_text(str(PUBLISHED["DARTS_V1"]))
     assert "darts-pt-0.network.pt was not made from" in reproduce("table2")
     write_network(tmp_path / "darts-cifar10-darts-pt-0.network.pt", 2.5)
