@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 import torch
@@ -413,6 +413,7 @@ LOST = r"DataLoader worker \(|(allocate|open) shared memory|Communication with t
 OF_SYSTEM = re.compile(
     r"\.|(@eaDir|@Recycle|#recycle|#snapshot|\$RECYCLE\.BIN|System Volume Information|__MACOSX|lost\+found)$", re.I
 )
+SPLITS = ("train", "test", "val", "valid", "validation")
 Files = dict[str, list[str]]  # the paths of the files of each class
 
 
@@ -445,11 +446,11 @@ def find_classes(folder: Path, imagenet: bool) -> tuple[Files, Files, list[str]]
     classes, such as the unlabelled test/ of a contest, does not count. If there is no test folder, a fifth of each
     class in train/CLASS/ or in CLASS/ is kept for testing.
     """
-    names = ("val", "test") if imagenet else ("test", "val", "valid", "validation")
+    names = ("val", "test") if imagenet else SPLITS[1:]
     folders: dict[str, Path] = {}
     for path in list_folders(folder):
         name = path.name.lower().removesuffix("ing")  # Training/ counts too
-        if name in ("train", *names) and name in folders:
+        if name in SPLITS and name in folders:
             raise UserError(f"{folder} has both {folders[name].name}/ and {path.name}/: move or rename one")
         folders[name] = path
     labelled = {name: path for name, path in folders.items() if any(map(is_own_folder, path.iterdir()))}
@@ -458,7 +459,7 @@ def find_classes(folder: Path, imagenet: bool) -> tuple[Files, Files, list[str]]
     needs = f"{folder} needs the folders train/ and val/ or test/, with folders of two classes at least in them"
     if (imagenet and not second) or (first == folder and not folders.keys().isdisjoint(names)):
         raise UserError(needs)
-    beside = [path for name, path in folders.items() if name not in ("train", "test", "val", "valid", "validation")]
+    beside = [path for name, path in folders.items() if name not in SPLITS]
     if first != folder and (classes := [path.name for path in beside if sort_files(path)[0]]):
         raise UserError(f"{folder} has train/ and, beside it, images in {', '.join(classes)}: move or rename some")
     train, others = list_classes(first)
@@ -515,30 +516,25 @@ def list_classes(folder: Path) -> tuple[Files, list[str]]:
 
 
 def sort_files(folder: Path) -> tuple[list[str], list[str]]:
-    """Returns the images in a folder and below it, and the paths of what is passed over."""
+    """Returns the images in a folder and below it, and the paths of what is passed over. Follows links, but enters no
+    folder twice, nor one above."""
     Image.init()
     formats = {*Image.OPEN, "MPO"} - UNREADABLE
     endings = tuple(ending for ending, name in Image.registered_extensions().items() if name in formats)
-    above = {os.path.realpath(path) for path in folder.absolute().parents}
+    seen = {os.path.realpath(path) for path in folder.absolute().parents}
     images, others = [], []
-    for path in list_files(str(folder), above):
-        (images if path.lower().endswith(endings) else others).append(path)
+    for place, below, names in os.walk(folder, onerror=stop, followlinks=True):
+        fresh = os.path.realpath(place) not in seen
+        seen.add(os.path.realpath(place))
+        others += [f"{place}{os.sep}{name}" for name in below if fresh and OF_SYSTEM.match(name)]
+        below[:] = sorted(name for name in below if fresh and not OF_SYSTEM.match(name))
+        for name in sorted(name for name in names if fresh and name[0] != "."):
+            (images if name.lower().endswith(endings) else others).append(f"{place}{os.sep}{name}")
     return images, others
 
 
-def list_files(folder: str, seen: set[str]) -> list[str]:
-    """Returns the files in a folder and below it, and the folders of the system, but no files of the system. Follows
-    links, but enters no folder twice: `seen` has them."""
-    if os.path.realpath(folder) in seen:
-        return []
-    seen.add(os.path.realpath(folder))
-    files = []
-    for below, name, path in sorted((each.is_dir(), each.name, each.path) for each in os.scandir(folder)):
-        if below:
-            files += [path + os.sep] if OF_SYSTEM.match(name) else list_files(path, seen)
-        elif not name.startswith("."):
-            files.append(path)
-    return files
+def stop(error: OSError) -> NoReturn:
+    raise error
 
 
 def inspect_images(paths: Sequence[str]) -> tuple[str, int, bool]:
