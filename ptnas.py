@@ -409,6 +409,7 @@ class Bilevel:
         self.supernet, self.settings = supernet, settings
         # What may change from epoch to epoch: the learning rate of w, the noise scale of SDARTS-RS, the batch size.
         self.lr, self.noise_scale, self.batch_size = settings.lr, 0.0, settings.batch_size
+        self.learns_alpha = not supernet.fixed_alpha
         self.epochs, self.number = 0, 0  # epochs and batches of training so far; S4's `noise` draws by the batch
         self.w, self.alpha = supernet.weight_parameters(), supernet.alpha_parameters()
         self.w_optimizer = torch.optim.SGD(self.w, self.lr, settings.momentum, 0, settings.weight_decay, fused=True)
@@ -420,7 +421,7 @@ class Bilevel:
         goes with a batch of valid; raises ValueError if that has fewer."""
         meter, supernet = Meter(), self.supernet
         self.w_optimizer.param_groups[0]["lr"] = self.lr
-        learns_alpha = not supernet.fixed_alpha and any(map(supernet.undecided, supernet.space.cell_types))
+        learns_alpha = self.learns_alpha and any(map(supernet.undecided, supernet.space.cell_types))
         if learns_alpha and valid.count(self.batch_size) < train.count(self.batch_size):
             raise ValueError("the validation half has fewer batches than the training half")
         train_batches = train.batches(self.batch_size, self.epochs)
@@ -433,10 +434,11 @@ class Bilevel:
         self.epochs += 1
         return meter.read()
 
-    def start_tuning(self) -> None:
-        """Goes from the search to tuning, before a selection: SGD starts anew, at a constant learning rate; Adam keeps
-        its moments; SDARTS-RS has a constant noise scale."""
+    def start_tuning(self, alpha: str = "bilevel") -> None:
+        """Goes from the search to tuning, before a selection: SGD starts anew, at a constant learning rate; SDARTS-RS
+        has a constant noise scale. Adam trains α on, with its moments and its rate, unless `alpha` is "fixed"."""
         self.w_optimizer.state.clear()
+        self.learns_alpha = self.learns_alpha and alpha == "bilevel"
         self.lr, self.noise_scale = self.settings.lr * TUNING_RATE, TUNING_NOISE
 
     def step_alpha(self, train: Batch, valid: Batch) -> None:
@@ -586,7 +588,7 @@ class Judge:
 
     def tune(self) -> Measurement:
         """Tunes the supernet for `tune_epochs` epochs (Sec. 4.2) and measures it. w trains, and so does the α of
-        undecided edges unless α is fixed. The paper says "tune the supernet", and not what of it."""
+        undecided edges unless it is fixed. The paper says "tune the supernet", and not what of it."""
         for _ in range(self.settings.tune_epochs):
             self.bilevel.train_epoch(self.train, self.valid)
         return self.measure()[0]
@@ -1405,7 +1407,7 @@ class SearchSettings(Settings):
 
     layers: Annotated[int, 1, 1000] = 8  # cells; on NAS-Bench-201 cells of each stage
     channels: Annotated[int, 1, 4096] = 16
-    epochs: Number = 50
+    epochs: Annotated[int, 0, 10**6] = 50  # 0: an untrained supernet
     batch_size: Annotated[int, 2, 10**6] = 64
     eval_batch_size: Annotated[int, 2, 10**6] = 512  # large: a supernet is evaluated with the statistics of the batch
     lr: Factor = 0.025  # of w, cosine to lr_min, one step per epoch
@@ -1435,6 +1437,7 @@ class SelectionSettings(Settings):
     criterion: Literal[tuple(CRITERIA)] = "perturbation"
     metric: Literal["accuracy", "loss"] = "accuracy"  # what perturbation and discretization compare
     tune_epochs: Annotated[int, 0, 10**6] = 5  # after each round
+    alpha: Literal["bilevel", "fixed"] = "bilevel"  # fixed: α stays as the search left it. The paper says neither.
     passes: Annotated[int, 1, 1000] = 1  # passes over the validation images in a measurement, if there is S4's `noise`
     seed: Annotated[int, 0, 2**31 - 1] = 0  # of the order of edges and nodes
 

@@ -661,7 +661,7 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
 
 
 def load_search(path: Path) -> dict[str, Any]:
-    """Returns the checkpoint of a search that has finished at least one epoch. Raises UserError."""
+    """Returns the checkpoint of a search that has finished an epoch, or should have none. Raises UserError."""
     checkpoint = load_checkpoint(path, "supernet")
     with blame(path, "is no checkpoint of a search"):
         records = checkpoint["records"]
@@ -670,9 +670,9 @@ def load_search(path: Path) -> dict[str, Any]:
         checkpoint["settings"] |= asdict(reads)
         if checkpoint["settings"]["space"] not in SPACES:
             raise ValueError(f"no space {checkpoint['settings']['space']!r}")
-        if not records:
+        if not records and checkpoint["settings"]["epochs"]:
             raise UserError(f"{path}: no epoch of this search is finished")
-        if not all(records[-1][name] >= 0 for name in ("epoch", "valid_accuracy")):
+        if records and not all(records[-1][name] >= 0 for name in ("epoch", "valid_accuracy")):
             raise ValueError("the last record is wrong")
     return checkpoint
 
@@ -848,9 +848,10 @@ class Run:
             save_picture(self.picture, picture)
             self.drawn = time.monotonic()
 
-    def finish(self, picture: Callable[[Figure], None]) -> None:
-        """Draws the picture for the last time and marks the run as finished."""
-        save_picture(self.picture, picture)
+    def finish(self, picture: Callable[[Figure], None] | None) -> None:
+        """Draws the picture, if there is one, for the last time and marks the run as finished."""
+        if picture:
+            save_picture(self.picture, picture)
         self.finished = True
         self.keep()
 

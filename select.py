@@ -3,6 +3,7 @@
     python select.py --ckpt supernet.pt                                            # by perturbation, the paper's way
     python select.py --ckpt supernet.pt --metric loss --tune-epochs 1
     python select.py --ckpt supernet.pt --criterion magnitude --tune-epochs 0      # what DARTS does
+    python select.py --ckpt supernet.pt --criterion magnitude --alpha fixed        # PT-Mag, but α stays as it is
 
 Writes genotype.json (for retrain.py), genotype.pt (the state, for --resume), genotype.jsonl and genotype.png.
 On NAS-Bench-201 it looks up the true test error of what it found.
@@ -41,6 +42,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     runs.add_settings(
         parser, SelectionSettings, criterion="perturbation by default", metric="what the criterion compares",
         tune_epochs="epochs of tuning after each round of decisions",
+        alpha="in tuning, train α (default), or keep it as the search left it",
     )  # fmt: skip
     parser.add_argument("--benchmark", type=Path, metavar="CSV", help="another table of true accuracies on nb201")
     runs.add_run_options(parser, save="genotype.json")
@@ -56,10 +58,11 @@ def command(argv: Sequence[str] | None) -> None:
     search = checkpoint["settings"]
     dataset = args.dataset or search["dataset"]
     preset, standard = runs.get_preset("select", args.preset or search["preset"], dataset, search["space"])
-    values = runs.override(standard, args, "criterion", "metric", "tune_epochs")
+    values = runs.override(standard, args, "criterion", "metric", "tune_epochs", "alpha")
     settings = SelectionSettings.of(values | {"seed": args.seed})
-    if settings.criterion == "magnitude" and search["alpha"] == "fixed":
-        raise runs.UserError("--criterion magnitude ranks by α, and the search of this supernet kept α at 0")
+    if search.get("alpha") == "fixed" and (settings.criterion == "magnitude" or args.alpha == "bilevel"):
+        wish = "--criterion magnitude ranks by α" if settings.criterion == "magnitude" else "--alpha bilevel trains α"
+        raise runs.UserError(f"{wish}, and the search of this supernet kept α at 0")
     if args.benchmark and search["space"] != "nb201":
         raise runs.UserError(f"--benchmark is for the space nb201, and {args.ckpt} is of {search['space']}")
     benchmark = runs.load_benchmark(args.benchmark) if search["space"] == "nb201" else {}
@@ -92,8 +95,9 @@ def decide(
     run: runs.Run, trained: Trained, settings: SelectionSettings, computing: dict, benchmark: runs.Benchmark
 ) -> None:
     """Plays the rounds that are left and writes the genotype. computing: what is known of the machine."""
-    trained.bilevel.start_tuning()
+    trained.bilevel.start_tuning(settings.alpha)
     judge = Judge(trained.bilevel, settings, trained.train, trained.valid)
+    before = trained.records[-1]["valid_accuracy"] if trained.records else judge.measure()[0].accuracy
     rounds = plan_rounds(judge.supernet, settings.seed)
     title = f"{judge.supernet.space.name}, {settings.criterion}"
     title += f" by {settings.metric}" if settings.criterion != "magnitude" else ""
@@ -113,7 +117,7 @@ def decide(
         **trained.data.describe(),
         "search": trained.settings,
         "computing": computing,
-        "supernet_accuracy": trained.records[-1]["valid_accuracy"],
+        "supernet_accuracy": before,
         "valid_accuracy": accuracy,
         "seconds": {name: round(sum(record["seconds"] for record in own), 3) for name, own in seconds.items()},
         **({"arch": str(found)} if isinstance(found, Arch) else {"genotype": found.to_json(), "text": str(found)}),

@@ -2,6 +2,7 @@
 
     python train_search.py --space s2                               # embedded digits, minutes on a laptop
     python train_search.py --space s2 --alpha fixed
+    python train_search.py --space s2 --epochs 0                    # an untrained supernet, to compare with
     python train_search.py --space s2 --noise uniform               # SDARTS-RS
     python train_search.py --space s2 --sgas perturbation           # SGAS+PT, which decides the edges as it goes
     python train_search.py --space s2 --dataset cifar10             # the paper's setting: use a GPU
@@ -69,9 +70,9 @@ def command(argv: Sequence[str] | None) -> None:
             if settings.sgas != "none" and not SPACES[args.space].has_none:
                 runs.note(f"note: {args.space} has no `none`, so importance is constant and certainty orders the edges")
             train(run, settings, data, args, device)
-    accuracy = f"validation accuracy {run.records[-1]['valid_accuracy']:.2f}%"
+    accuracy = f", validation accuracy {run.records[-1]['valid_accuracy']:.2f}%" if run.records else ""
     accuracy += " before the last decisions" if settings.sgas != "none" else ""
-    print(f"supernet {args.save}: space {args.space}, {settings.epochs} epochs, {accuracy}")
+    print(f"supernet {args.save}: space {args.space}, {settings.epochs} epochs{accuracy}")
 
 
 def train(run: runs.Run, settings: SearchSettings, data: ImageData, args: Namespace, device: torch.device) -> None:
@@ -91,7 +92,7 @@ def train(run: runs.Run, settings: SearchSettings, data: ImageData, args: Namesp
             run.keep(runs.name_snapshot(run.checkpoint, record["epoch"]))
         run.keep()
         run.draw(picture)
-    run.finish(picture)
+    run.finish(picture if run.records else None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

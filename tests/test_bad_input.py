@@ -81,7 +81,7 @@ def inputs(finished, tmp_path_factory):
         "batch-size": "1 1000001",
         "channels": "0 5000",
         "device": f"tpu {'mps' if torch.cuda.is_available() else 'cuda'}",
-        "epochs": "0 -3 two 1.5 1000000000000000000000",
+        "epochs": "-1 -3 two 1.5 1000000000000000000000",
         "image-size": "7 100000",
         "keep-every": "0",
         "layers": "2 100000",

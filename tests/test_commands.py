@@ -12,8 +12,9 @@ from PIL import Image
 
 import ptnas
 import runs
-from data import load_data
+from data import load_data, load_supernet
 from genotypes import PUBLISHED, SPACES, Arch, Genotype
+from ptnas import Supernet, evaluate
 from retrain import load_network
 from tests.conftest import SMALL, blank, load_script, write_image_folder
 from tests.faults import read_results
@@ -190,6 +191,34 @@ def test_fixed_alpha_second_order_and_deterministic_algorithms(tmp_path):
     assert not alphas[0].any()
     assert not torch.equal(alphas[1], alphas[2])
     assert exact["computing"]["deterministic"]
+
+
+def test_an_untrained_supernet_is_selected_from_with_a_frozen_alpha(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert train_search([*QUICK, "--epochs", "0", "--resume"]) == 0
+    trained = load_supernet("supernet.pt")
+    torch.manual_seed(runs.mix(0))
+    for name, value in Supernet(SPACES["nb201"], 1, 2, 10, 1).state_dict().items():
+        assert name == "_extra_state" or torch.equal(value, trained.bilevel.supernet.state_dict()[name]), name
+    assert (trained.records, Path("supernet.png").exists()) == ([], False)
+    for flags in ([], ["--resume"]):
+        assert (
+            select(["--ckpt", "supernet.pt", "--alpha", "fixed", "--tune-epochs", "1", "--threads", "1", *flags]) == 0
+        )
+    found, state = json.loads(Path("genotype.json").read_text()), torch.load("genotype.pt", weights_only=True)
+    (before,) = evaluate(trained.bilevel.supernet, trained.valid, 512)
+    assert (found["alpha"], found["search"]["alpha"], found["supernet_accuracy"]) == (
+        "fixed",
+        "bilevel",
+        before.accuracy,
+    )
+    assert torch.equal(state["state"]["supernet"]["alpha.cell"], trained.bilevel.alpha[0])
+    assert select(["--ckpt", "supernet.pt", "--tune-epochs", "1", "--resume"]) == 2
+    assert "begun with alpha fixed" in capsys.readouterr().err
+    assert train_search([*QUICK, "--alpha", "fixed"]) == 0
+    assert select(["--ckpt", "supernet.pt", "--alpha", "bilevel"]) == 2
+    assert "kept α at 0" in capsys.readouterr().err
 
 
 def test_the_three_commands_on_a_folder_of_images_with_odd_maps_never_mirrored(tmp_path, monkeypatch, capsys):

@@ -192,17 +192,29 @@ def test_random_selection_depends_on_its_seed_only():
 # ---- tuning
 
 
-@pytest.mark.parametrize("alpha", ["bilevel", "fixed"])
-def test_tuning_trains_w_at_a_tenth_of_the_learning_rate_and_alpha_unless_it_is_fixed(alpha):
-    data, search = Batches(*make_images(12)), SearchSettings(batch_size=6, lr=0.1, alpha=alpha)
-    supernet = make_supernet("s4", fixed_alpha=alpha == "fixed")
-    judge, before = make_judge(supernet, data, search, tune_epochs=1), copy.deepcopy(supernet)
+@pytest.mark.parametrize(("searched", "tuned"), [("bilevel", "bilevel"), ("bilevel", "fixed"), ("fixed", "bilevel")])
+def test_tuning_trains_w_at_a_tenth_of_the_learning_rate_and_alpha_unless_it_is_fixed(searched, tuned):
+    data, search = Batches(*make_images(12)), SearchSettings(batch_size=6, lr=0.1, alpha=searched)
+    supernet = make_supernet("s4", fixed_alpha=searched == "fixed")
+    judge, before = make_judge(supernet, data, search, tune_epochs=1, alpha=tuned), copy.deepcopy(supernet)
     play(judge, until=2)
     assert judge.bilevel.w_optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
     for former, now in zip(before.weight_parameters()[-2:], supernet.weight_parameters()[-2:], strict=True):
         assert not torch.equal(former, now)
     for former, now in zip(before.alpha_parameters(), supernet.alpha_parameters(), strict=True):
-        assert torch.equal(former, now) == (alpha == "fixed") == (not now.any())
+        assert torch.equal(former, now) == ("fixed" in (searched, tuned))
+        assert now.any() == (searched == "bilevel")
+
+
+def test_magnitude_with_a_frozen_alpha_chooses_what_darts_does():
+    found = []
+    for settings in ({}, {"tune_epochs": 2, "alpha": "fixed"}, {"tune_epochs": 2}):
+        judge = make_judge(
+            make_supernet(spread=0.01), search=SearchSettings(alpha_lr=0.1), criterion="magnitude", **settings
+        )
+        play(judge)
+        found.append(judge.supernet.genotype())
+    assert found[0] == found[1] != found[2]
 
 
 def test_adam_goes_on_with_its_moments_of_the_search_and_sgd_starts_anew():

@@ -29,10 +29,13 @@ def take_steps(steps, first=0, until=None):
 
 def make_judge(supernet, data=None, search=None, **settings):
     """Returns a judge of a supernet that was never trained, ready to be tuned."""
-    bilevel = Bilevel(supernet, search or SearchSettings())
-    bilevel.start_tuning()
+    bilevel, settings = (
+        Bilevel(supernet, search or SearchSettings()),
+        SelectionSettings(**{"tune_epochs": 0} | settings),
+    )
+    bilevel.start_tuning(settings.alpha)
     data = data or Batches(*make_images(12))
-    return Judge(bilevel, SelectionSettings(**{"tune_epochs": 0} | settings), data, data)
+    return Judge(bilevel, settings, data, data)
 
 
 def play(judge, until=None):
@@ -72,6 +75,7 @@ ALGORITHMS = {
     "SGAS+PT": lambda: search(ptnas.search_sgas, sgas="perturbation", noise="uniform"),
     "selection": lambda: select(tune_epochs=1),
     "selection on NAS-Bench-201": lambda: select("nb201", tune_epochs=1, metric="loss"),
+    "selection with a frozen α": lambda: select(tune_epochs=1, alpha="fixed"),
     "selection by discretization": lambda: select(tune_epochs=1, criterion="discretization"),
     "retraining": retrain,
 }
