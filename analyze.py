@@ -25,7 +25,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import fmean, mean, stdev
 from typing import Any
 
 import torch
@@ -37,13 +37,13 @@ from torchvision.ops import Conv2dNormActivation
 import plots
 import ptnas
 import runs
-from data import Trained, load_supernet
-from genotypes import is_convolution
-from plots import Figure
+from data import Images, Trained, load_supernet
+from genotypes import SPACES, Arch, is_convolution
+from plots import ALPHA, TRUTH, Figure
 from ptnas import Record
 
 Edge = tuple[str, int]  # cell type, number
-Draw = Callable[[Figure, list[Record], str, int], None]  # as `plots.draw_strengths`
+Draw = Callable[[Figure, list[Record], list[Record], str, str], None]  # as `plots.draw_ranks`
 
 # ==== Trained supernets, and measurements on them ===================================================================
 
@@ -108,111 +108,181 @@ def correlate_ranks(first: Sequence[Any], second: Sequence[Any]) -> float | None
 
 # ==== Sec. 3.1, α may not represent the operation strength: Fig. 1, 2 and 7 =========================================
 
+Truth = dict[tuple[int, str], float]  # of NAS-Bench-201, by edge and operation
 
-def measure_strength(judge: ptnas.Judge, cell_type: str, edge: int, supernet: str) -> Record:
-    """Measures every operation of an undecided edge in three ways, and how their orders agree.
 
-    magnitude:       softmax(α) of the operation.
-    perturbation:    accuracy and loss of the supernet without the operation (Sec. 4.1).
-    discretization:  its strength (Sec. 3.1): accuracy and loss after the edge is discretized to it and the rest tuned.
+def average_truth(benchmark: runs.Benchmark) -> Truth:
+    """Returns the true strength of each operation on each edge of NAS-Bench-201: the mean true test error, in percent
+    on CIFAR-10, of the 3,125 cells that have it there."""
+    errors: dict[tuple[int, str], list[float]] = {}
+    for text, by_dataset in benchmark.items():
+        for place in enumerate(Arch.from_text(text).operations):
+            errors.setdefault(place, []).append(by_dataset["cifar10"])
+    return {place: fmean(each) for place, each in errors.items()}
 
-    The paper tunes "until it converges again". Here each operation is tuned for a fixed number of epochs, as many as
-    `tune_epochs` of the settings, so that all operations have the same. Tuning takes place on a copy of the supernet.
-    supernet: its name, for the record.
+
+def draw_fresh(trained: Trained, count: int) -> Images:
+    """Returns random training images of the data set that the search left out because of its --limit: neither w nor α
+    has seen them. Raises UserError if there are fewer."""
+    used = trained.data.train
+    unused = torch.tensor(sorted(set(range(len(used.labels))) - set(used.indices.tolist())), dtype=torch.long)
+    if len(unused) < count:
+        raise runs.UserError(f"--images {count}: the search of {trained.path} left {len(unused)} images out")
+    order = torch.randperm(len(unused), generator=torch.Generator().manual_seed(trained.reads.seed))
+    return replace(used, indices=unused[order[:count]])
+
+
+def measure_strength(
+    judge: ptnas.Judge, cell_type: str, edge: int, tunings: Sequence[int], repeats: int, fresh: Sequence[Images] = (),
+    truth: Truth | None = None,
+) -> Record:  # fmt: skip
+    """Ranks the operations of an undecided edge in several ways, the columns of the record:
+
+    largest α:   by softmax(α).
+    masks:       by accuracy, and by loss, of the supernet without the operation (Sec. 4.1), on the validation images
+                 and on each of `fresh`.
+    discretized: by strength (Sec. 3.1): accuracy or loss after the edge is discretized to it and the rest tuned.
+    the truth:   as `average_truth` says.
+
+    The paper tunes "until it converges again". Here all operations are tuned for the same number of epochs, one of
+    `tunings`; `repeats` times, each with other batches. Tuning takes place on a copy of the supernet. A column has for
+    each operation what was measured, and its place: the weakest has 0, and equals share one.
     """
+
+    def vary(valid: Any = judge.valid, **changes: Any) -> ptnas.Judge:
+        return ptnas.Judge(judge.bilevel, replace(judge.settings, **changes), judge.train, valid)
+
     space = judge.supernet.space
     candidates = [ptnas.Candidate(cell_type, edge, operation) for operation in space.candidates(cell_type, edge)]
     names = [space.operations[cell_type][edge][candidate.operation] for candidate in candidates]
-    operations: dict[str, dict[str, Any]] = {name: {} for name in names}
-    ranks, chosen = {}, {}
-    for criterion in ("magnitude", "perturbation", "discretization"):
-        scores = ptnas.CRITERIA[criterion](judge, candidates)
-        for name, score in zip(names, scores, strict=True):
-            operations[name][criterion] = score.measured
-        ranks[criterion] = [score.rank for score in scores]
-        chosen[criterion] = names[ranks[criterion].index(max(ranks[criterion]))]
-    return {
-        "supernet": supernet,
-        "cell": cell_type,
-        "edge": list(space.edges[edge]),
-        "operations": operations,
-        "chosen": chosen,
-        "tau": {name: correlate_ranks(ranks[name], ranks["discretization"]) for name in ("magnitude", "perturbation")},
-    }
+    scores = {ALPHA: ptnas.magnitude(judge, candidates)}
+    for images in (None, *fresh):
+        measured, where = vary(images or judge.valid).measure(candidates), f", {len(images)} images" if images else ""
+        for metric in ("accuracy", "loss"):
+            score = vary(metric=metric).score
+            scores[f"masks, by {metric}{where}"] = [score(each, sign=-1) for each in measured]
+    for epochs, repeat in itertools.product(tunings, range(repeats)):
+        trial = vary(tune_epochs=epochs).copy()
+        trial.bilevel.epochs += 1000 * repeat  # the batches depend on it
+        scores[name_strength(epochs, repeat)] = ptnas.discretization(trial, candidates)
+    if truth:
+        errors = [truth[edge, name] for name in names]
+        scores[TRUTH] = [ptnas.Score((-error,), {"error": error}) for error in errors]
+    columns = {}
+    for column, each in scores.items():
+        ranks = [score.rank for score in each]
+        places = [sorted(ranks).index(rank) for rank in ranks]
+        columns[column] = {"places": places, "measured": [score.measured for score in each]}
+    return {"cell": cell_type, "edge": list(space.edges[edge]), "operations": names, "columns": columns}
+
+
+def name_strength(epochs: int, repeat: int = 0) -> str:
+    return f"discretized, tuned for {epochs}" + (f", again ({repeat})" if repeat else "")
 
 
 def compare_strengths(args: Namespace, supernets: list[Trained], edges: list[list[Edge]], draw: Draw) -> None:
     """Measures the strengths on these edges of each supernet, draws and prints them. Raises UserError."""
-    presets = []
+    presets, spaces = [], {trained.settings["space"] for trained in supernets}
     for trained in supernets:
         key = trained.reads.preset, trained.reads.dataset, trained.settings["space"]
         presets.append(runs.get_preset("select", *key)[1] | runs.get_preset("strength", *key)[1])
-        if trained.bilevel.supernet.fixed_alpha:
-            raise runs.UserError(f"the search of {trained.path} kept α at 0: there is nothing to compare")
-    if any(preset != presets[0] for preset in presets):
-        raise runs.UserError("--ckpt: supernets of different presets or data sets, whose strengths do not compare")
+    if len(spaces) > 1 or any(preset != presets[0] for preset in presets):
+        raise runs.UserError("--ckpt: supernets of different spaces, presets or data sets, which do not compare")
     if not any(edges):
         raise runs.UserError(f"{supernets[0].path}: the search decided all edges: there is nothing to compare")
     standard = ptnas.SelectionSettings.of(presets[0])
-    settings = replace(standard, seed=args.seed, **runs.override({}, args, "metric", "tune_epochs"))
-    values = {name: getattr(settings, name) for name in ("metric", "tune_epochs", "passes")}
-    values |= {name: getattr(args, name) for name in ("edges", "cell") if name in args}
-    plan = []
+    settings = replace(standard, seed=args.seed, **runs.override({}, args, "metric"))
+    tunings = args.tune_epochs or [settings.tune_epochs]
+    values = {"metric": settings.metric, "tune_epochs": tunings, "repeats": args.repeats, "passes": settings.passes}
+    values |= {name: getattr(args, name) for name in ("images", "edges", "cell") if name in args}
+    benchmark = runs.load_benchmark() if spaces == {"nb201"} else {}
+    truth, strength, plan = average_truth(benchmark), name_strength(tunings[-1]), []
     for trained, own in zip(supernets, edges, strict=True):
         trained.bilevel.start_tuning()
         judge = ptnas.Judge(trained.bilevel, settings, trained.train, trained.valid)
-        plan += [(judge, *edge, trained.path.name) for edge in own]
+        fresh = [draw_fresh(trained, count) for count in args.images]
+        facts = {"supernet": trained.path.name, "epoch": trained.bilevel.epochs}
+        plan += [(facts, judge, *edge, tunings, args.repeats, fresh, truth) for edge in own]
 
     def picture(figure: Figure) -> None:
-        draw(figure, run.records, settings.metric, settings.tune_epochs)
+        draw(figure, run.records, summarise_agreement(run.records, strength, benchmark), settings.metric, strength)
 
-    with open_run(args, supernets, asdict(standard), values) as run:
+    with open_run(args, supernets, asdict(standard) | {"tune_epochs": [standard.tune_epochs]}, values) as run:
         if not run.finished:
-            steps = (measure_strength(*edge) for edge in plan[len(run.records) :])
+            steps = (facts | measure_strength(*edge) for facts, *edge in plan[len(run.records) :])
             for record in run.follow(steps, len(plan), "edge"):
                 run.keep()
                 run.draw(picture)
-            write_measurements(run, summarise_agreement(run.records))
+            write_measurements(run, summarise_agreement(run.records, strength, benchmark))
             run.finish(picture)
-    print_agreement(run.records)
+    print_agreement(summarise_agreement(run.records, strength, benchmark))
 
 
-def summarise_agreement(records: Sequence[Record]) -> dict[str, Any]:
-    """Returns for magnitude and perturbation on how many edges they choose the strongest operation (`agrees`), and the
-    mean of their rank correlations with strength (`tau`)."""
-    summary: dict[str, Any] = {"edges": len(records)}
-    for name in ("magnitude", "perturbation"):
-        taus = [record["tau"][name] for record in records if record["tau"][name] is not None]
-        agrees = sum(record["chosen"][name] == record["chosen"]["discretization"] for record in records)
-        summary[name] = {"tau": mean(taus) if taus else None, "agrees": agrees}
-    return summary
+def summarise_agreement(records: Sequence[Record], strength: str, benchmark: runs.Benchmark) -> list[Record]:
+    """Returns for the supernets after each number of epochs, and for each column, lists of one value per supernet:
+
+    tau:    mean over its edges of the rank correlation with the truth, or with `strength` where there is none.
+    finds:  percentage of the edges on which the column puts the same operation first.
+    again:  mean rank correlation of the column with itself under another seed of tuning.
+    error:  true test error, in percent on CIFAR-10, of the cell that has its first operation on each of the six edges.
+    """
+    rows = []
+    for epoch, column in itertools.product(sorted({record["epoch"] for record in records}), records[0]["columns"]):
+        row: Record = {"epoch": epoch, "column": column, "tau": [], "finds": [], "again": [], "error": []}
+        own = [record for record in records if record["epoch"] == epoch]
+        for _, group in itertools.groupby(own, lambda record: record["supernet"]):
+            edges = list(group)
+            places = {name: [record["columns"][name]["places"] for record in edges] for name in edges[0]["columns"]}
+            firsts = [each.index(max(each)) for each in places[column]]
+            reference, again = places.get(TRUTH, places[strength]), places.get(f"{column}, again (1)", ())
+            row["tau"].append(average_tau(places[column], reference))
+            row["again"].append(average_tau(places[column], again))
+            same = [each[first] == max(each) for first, each in zip(firsts, reference, strict=True)]
+            row["finds"].append(100 * sum(same) / len(same))
+            chosen = {tuple(r["edge"]): r["operations"][first] for r, first in zip(edges, firsts, strict=True)}
+            if benchmark and len(chosen) == 6:
+                cell = Arch(tuple(chosen[edge] for edge in SPACES["nb201"].edges))
+                row["error"].append(benchmark[str(cell)]["cifar10"])
+        rows.append(row)
+    return rows
 
 
-def print_agreement(records: Sequence[Record]) -> None:
-    """Prints the summary as a table."""
-    summary = summarise_agreement(records)
-    print("\n| criterion | chooses the strongest operation | mean rank correlation (τ) with strength |\n|---|---|---|")
-    for name, words in (("magnitude", "largest α"), ("perturbation", "perturbation")):
-        agrees, tau = summary[name]["agrees"], plots.format_tau(summary[name]["tau"])
-        print(f"| {words} | {agrees} of {summary['edges']} edges | {tau} |")
+def average_tau(first: Sequence[list[int]], second: Sequence[list[int]]) -> float | None:
+    """Returns the mean rank correlation of two columns over the edges on which both tell operations apart."""
+    taus = [correlate_ranks(*pair) for pair in zip(first, second, strict=False)]
+    return fmean(tau for tau in taus if tau is not None) if any(tau is not None for tau in taus) else None
+
+
+def print_agreement(rows: Sequence[Record]) -> None:
+    """Prints the summary as a table, with 95% intervals over the supernets."""
+    truth = any(row["column"] == TRUTH for row in rows)
+    reference = "the truth" if truth else "strength"
+    print(f"\nmeans over {len(rows[0]['tau'])} supernets, with 95% intervals; τ: rank correlation\n")
+    header = f"| epoch | ranked by | τ with {reference} | puts the same first (%) | τ under another seed"
+    print(f"{header} | true error (%) |")
+    print("|---|---|---|---|---|---|")
+    for row in rows:
+        values = " | ".join(plots.format_mean(row[name]) for name in ("tau", "finds", "again", "error"))
+        print(f"| {row['epoch']} | {row['column']} | {values} |")
 
 
 def fig1(args: Namespace) -> None:
-    """Draws Fig. 1 and 7: softmax(α) of the operations of random edges beside their strength.
+    """Draws Fig. 1 and 7: how α and masks order the operations of random edges, beside their strength.
 
-    The strength of an operation is the accuracy after discretizing the edge to it and tuning the rest. The command
-    prints how its order agrees with that of α and with that of perturbation.
+    The strength of an operation is the accuracy after discretizing the edge to it and tuning the rest. On nb201 there
+    is the truth beside it. Of supernets after different numbers of epochs it draws curves.
     """
     generator, supernets, edges = random.Random(args.seed), load_supernets(args), []
     for trained in supernets:
         supernet = trained.bilevel.supernet
         left = [(cell_type, edge) for cell_type in supernet.space.cell_types for edge in supernet.undecided(cell_type)]
-        edges.append(generator.sample(left, min(args.edges, len(left))))
-    compare_strengths(args, supernets, edges, plots.draw_strengths)
+        edges.append(sorted(generator.sample(left, min(args.edges, len(left)))))
+    curves = len({trained.bilevel.epochs for trained in supernets}) > 1
+    compare_strengths(args, supernets, edges, plots.draw_agreement if curves else plots.draw_ranks)
 
 
 def fig2(args: Namespace) -> None:
-    """Draws Fig. 2: the operation with the largest α and the strongest operation, on every edge of a cell."""
+    """Draws Fig. 2: which operation α prefers and which is stronger, on every edge of a cell."""
     (trained,) = load_supernets(args)
     supernet = trained.bilevel.supernet
     cell_type = args.cell or supernet.space.cell_types[0]
@@ -221,7 +291,7 @@ def fig2(args: Namespace) -> None:
     if supernet.decided(cell_type):
         raise runs.UserError(f"the search decided edges of the {plots.CELL_NAMES[cell_type]}")
     edges = [(cell_type, edge) for edge in supernet.undecided(cell_type)]
-    compare_strengths(args, [trained], [edges], plots.draw_choices)
+    compare_strengths(args, [trained], [edges], plots.draw_preferences)
 
 
 # ==== Sec. 3.2, skip connections and unrolled estimation: Fig. 3, Table 1 ===========================================
@@ -233,14 +303,23 @@ def fig3(args: Namespace) -> None:
     The gap of an edge is the weight of skip_connect minus that of the convolution. The paper's S2 has one convolution
     per edge. Where an edge has several, their mean makes them one.
     """
-    curves = {str(path): read_log(path) for path in args.logs or [Path("supernet.jsonl")]}
+    logs = args.logs or [Path("supernet.jsonl")]
+    curves, names = {str(log): read_log(log) for log in logs}, {str(log): name_search(log) for log in logs}
     print("| log | epochs | validation accuracy (%), first and last | gap, first and last | rank correlation (τ) |")
     print("|---|---|---|---|---|")
     for name, curve in curves.items():
         accuracies, gaps = ([record[key] for record in curve] for key in ("valid_accuracy", "skip_gap"))
         ends = f"{accuracies[0]:.2f}, {accuracies[-1]:.2f} | {gaps[0]:.4f}, {gaps[-1]:.4f}"
         print(f"| {name} | {len(curve)} | {ends} | {plots.format_tau(correlate_ranks(accuracies, gaps))} |")
-    save_figure(args.save, curves, lambda figure: plots.draw_gaps(figure, curves))
+    save_figure(args.save, curves, lambda figure: plots.draw_gaps(figure, curves, names))
+
+
+def name_search(log: Path) -> str:
+    """Returns the space and the seed of a search, if its supernet is beside its log, otherwise the name of the log."""
+    if not log.with_suffix(".pt").exists():
+        return log.stem
+    settings = runs.load_search(log.with_suffix(".pt"))["settings"]
+    return f"{settings['space']}, seed {settings['seed']}"
 
 
 def read_log(path: Path) -> list[Record]:
@@ -471,8 +550,12 @@ def add_options(parser: ArgumentParser, name: str) -> None:
         text = "published name, genotype.json, Genotype(...) or |op~0|+...; two cells of the paper by default"
         add("archs", nargs="*", default=["DARTS_PT_S2_1", "DARTS_PT_S4_1"], metavar="ARCH", help=text)
     if name in ("fig1", "fig2"):
-        helps = {"metric": "measure of strength", "tune_epochs": "epochs of tuning"}
-        runs.add_settings(parser, ptnas.SelectionSettings, **helps)
+        runs.add_settings(parser, ptnas.SelectionSettings, metric="measure of strength")
+        add("--tune-epochs", nargs="+", type=runs.whole(0), metavar="N", help="epochs of tuning, each by itself")
+        text = "tune each operation N times, with other batches; 2 by default"
+        add("--repeats", type=runs.whole(1), default=2, metavar="N", help=text)
+        text = "measure masks on N images that the search left out, too"
+        add("--images", nargs="+", type=runs.whole(1), default=[], metavar="N", help=text)
     if name in ("fig1", "fig2", "table1"):
         add("--ckpt", nargs="+" if name == "fig1" else 1, type=Path, metavar="FILE", help="supernet.pt by default")
         add("--dataset", metavar="NAME|FOLDER", type=runs.parse_dataset, help="data set, by default that of the search")

@@ -27,6 +27,7 @@ except OSError:  # a read-only system
     sys.exit("error: no folder for temporary files can be written: name one in TMPDIR and in MPLCONFIGDIR")
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
@@ -42,17 +43,25 @@ warnings.filterwarnings("ignore", "Glyph .* missing")  # in the name of a folder
 Curves = dict[str, dict[int, list[float]]]  # by method: the values of all seeds at each x
 
 BLUE, ORANGE, RED, GREY = "#1f5fa8", "#e07b00", "#c1121f", "#777777"
-# Colour, marker and line of each curve. Markers and lines tell curves apart in a grey print, too.
-LOOKS = (
-    (RED, "s", ":"), (ORANGE, "^", "--"), (BLUE, "o", "-"), ("#2a8c55", "v", "-."),
-    ("#8a4fb5", "D", ":"), ("#0e8f9c", "P", "--"), ("#b8860b", "X", "-"), ("black", "*", "-."),
+Look = tuple[str, str, str]  # colour, marker, line: markers and lines tell curves apart in a grey print, too
+# Red is α, orange perturbation, blue perturbation with α fixed at zero, in every picture.
+LOOKS: dict[str, Look] = {
+    **dict.fromkeys(("DARTS", "magnitude", "largest α"), (RED, "s", ":")),
+    **dict.fromkeys(("DARTS+PT", "perturbation", "masks", "α bilevel"), (ORANGE, "^", "--")),
+    **dict.fromkeys(("DARTS+PT (fix α)", "α fixed"), (BLUE, "o", "-")),
+}
+OTHER_LOOKS: tuple[Look, ...] = (
+    ("#2a8c55", "v", "-."), ("#8a4fb5", "D", ":"), ("#0e8f9c", "P", "--"), ("#b8860b", "X", "-"), ("black", "*", "-."),
+    ("#d4679c", "d", ":"), ("#6b4423", "p", "--"), (GREY, "h", "-"),
 )  # fmt: skip
 HATCHED = {"color": "#f2b45c", "edgecolor": "black", "hatch": "///", "linewidth": 0.6}  # bars beside plain blue ones
+ALPHA, TRUTH = "largest α", "the truth"  # orders of operations in `analyze.py fig1`, beside masks and strength
 AXES = {
     "epoch": "epoch of the search",
     "round": "round of the selection",
     "tune_epochs": "epochs of tuning per round",
     "test_error": "true test error (%)",
+    "recovered": "accuracy that tuning recovers (points per round)",
     "valid_accuracy": "validation accuracy (%)",
 }
 CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell", "cell": "cell"}
@@ -78,10 +87,33 @@ def format_tau(tau: float | None) -> str:
     return "-" if tau is None else f"{tau:.2f}"
 
 
+def bootstrap(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the 95% interval of the mean of values, one per seed: percentiles of the means of 10,000 draws with
+    replacement (Efron, 1979). With few seeds it is a little too narrow."""
+    draws = np.random.default_rng(0).choice(np.array(values), (10_000, len(values)))
+    low, high = np.percentile(draws.mean(axis=1), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def format_mean(values: Sequence[float | None]) -> str:
+    """Returns the mean of those that are numbers as text, with its interval if they are several."""
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        return "-"
+    interval = " [{:.2f}, {:.2f}]".format(*bootstrap(numbers)) if len(numbers) > 1 else ""
+    return f"{np.mean(numbers):.2f}{interval}"
+
+
+def choose_looks(names: Sequence[str]) -> dict[str, Look]:
+    """Returns how each curve looks: as LOOKS says, the others in their order."""
+    others = itertools.cycle(OTHER_LOOKS)
+    return {name: LOOKS.get(name.partition(",")[0]) or next(others) for name in names}
+
+
 def draw_search(figure: Figure, records: list[dict], space: Space) -> None:
     """Draws validation accuracy and mean(α_skip - α_conv), softmaxed, the two quantities of Fig. 3, per epoch. Below
-    them it draws softmax(α) of every edge after the last epoch: a white frame is around the operation that α would
-    choose now, a red one around what SGAS decided."""
+    them it draws softmax(α) of every edge after the last epoch, white where it is uniform: a black frame is around the
+    operation that α would choose now, a red one around what SGAS decided."""
     count = len(space.cell_types)
     figure.set_size_inches(9, 4 + 2 * count)
     top, *maps = figure.subplots(1 + count, 1, height_ratios=[2] + [1] * count)
@@ -105,7 +137,7 @@ def draw_search(figure: Figure, records: list[dict], space: Space) -> None:
         chosen = [max(space.candidates(cell_type, edge), key=row.__getitem__) for edge, row in enumerate(rows)]
         fixed = all(len(set(row)) == 1 for row in rows)
         for edge, operation in enumerate(chosen if not fixed else ()):
-            _frame(axes, edge, operation, "white")
+            _frame(axes, edge, operation, "black")
         for decision in decisions:
             if decision["cell"] == cell_type:
                 _mark_decision(axes, decision, space, cell_type)
@@ -121,7 +153,9 @@ def _draw_weights(axes: Axes, rows: list[list[float]], names: Sequence[Sequence[
     """Draws softmax(α) as a heat map with one column per edge. Where edges have different operations (S1), each field
     shows the name of its operation."""
     same = len(set(names)) == 1
-    image = axes.imshow(np.array(rows).T, aspect="auto", vmin=0, vmax=2 / len(rows[0]), cmap="cividis")
+    weights, uniform = np.array(rows).T, 1 / len(rows[0])
+    norm = CenteredNorm(uniform, max(abs(weights - uniform).max(), 0.1 * uniform))
+    image = axes.imshow(weights, aspect="auto", norm=norm, cmap="PuOr_r")
     axes.figure.colorbar(image, ax=axes, pad=0.01)
     axes.set_xticks(range(len(edges)), edges, fontsize=8)
     axes.set_yticks(range(len(rows[0])), names[0] if same else [f"operation {n + 1}" for n in range(len(rows[0]))])
@@ -129,7 +163,7 @@ def _draw_weights(axes: Axes, rows: list[list[float]], names: Sequence[Sequence[
     for edge, row in enumerate(rows):
         for operation, weight in enumerate(row):
             name = "" if same else names[edge][operation].replace("_", "\n", 1) + "\n"
-            colour = "white" if image.norm(weight) < 0.6 else "black"
+            colour = "white" if abs(norm(weight) - 0.5) > 0.38 else "black"
             axes.text(edge, operation, f"{name}{weight:.3f}", ha="center", va="center", fontsize=5.5, color=colour)
 
 
@@ -150,76 +184,117 @@ def _mark_decision(axes: Axes, decision: dict, space: Space, cell_type: str) -> 
                 axes.axvline(edge, color=RED, linewidth=1, linestyle=":")
 
 
-def draw_strengths(figure: Figure, records: list[dict], metric: str, tune_epochs: int) -> None:
-    """Draws Fig. 1 and 7, one panel per edge: softmax(α) of its operations beside their strength, the discretization
-    accuracy or loss after tuning. metric: "accuracy" or "loss"."""
-    columns = min(3, len(records))
-    rows = -(-len(records) // columns)
-    figure.set_size_inches(1 + 3.6 * columns, 0.6 + 3 * rows)
+def draw_ranks(figure: Figure, records: list[dict], rows: list[dict], metric: str, strength: str) -> None:
+    """Draws Fig. 1 and 7, one panel per edge, of twelve edges at most: the order of its operations by α, by masks, and
+    by the truth or else by `strength`. The strongest is on top; equals share a place. metric: "accuracy" or "loss"."""
+    shown = records[:12]
+    columns = min(3, len(shown))
+    figure.set_size_inches(0.6 + 3.9 * columns, 0.6 + 3 * -(-len(shown) // columns))
+    panels = figure.subplots(-(-len(shown) // columns), columns, squeeze=False).ravel()
     several = len({record["supernet"] for record in records}) > 1
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, record in zip(panels, records, strict=False):
-        _draw_edge(axes, record["operations"], metric)
-        name = f"{escape_name(Path(record['supernet']).stem)}\n" if several else ""
-        where = f"{CELL_NAMES[record['cell']]}, edge {record['edge'][0]}→{record['edge'][1]}"
-        tau = format_tau(record["tau"]["magnitude"])
-        axes.set_title(f"{name}{where}\nrank correlation τ = {tau}", fontsize=9.5)
-    for axes in panels[len(records) :]:
+    ways = [ALPHA, f"masks, by {metric}", TRUTH if TRUTH in records[0]["columns"] else strength]
+    for axes, record in zip(panels, shown, strict=False):
+        places = [record["columns"][way]["places"] for way in ways]
+        for number, name in enumerate(record["operations"]):
+            colour = f"C{number}"
+            axes.plot(range(3), [column[number] for column in places], color=colour, marker="o")
+            axes.text(2.08, places[2][number], name, color=colour, fontsize=8, va="center")
+        axes.set_xticks(range(3), [way.replace(", ", "\n") for way in ways], fontsize=8)
+        axes.set_xlim(-0.2, 3.1)
+        axes.set_yticks(range(len(places[0])), range(len(places[0]), 0, -1))
+        title = f"{escape_name(Path(record['supernet']).stem)}\n" if several else ""
+        title += f"{CELL_NAMES[record['cell']]}, edge {record['edge'][0]}→{record['edge'][1]}"
+        axes.set_title(title, fontsize=9.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[len(shown) :]:
         axes.axis("off")
-    title = f"softmax(α) (plain) and discretization {metric} (hatched), epochs of tuning: {tune_epochs}"
+    figure.supylabel("place", fontsize=10)
+    title = f"the order of the operations, the strongest on top: {len(shown)} of {len(records)} edges"
     figure.suptitle(title, fontsize=11)
 
 
-def _draw_edge(axes: Axes, operations: dict[str, dict[str, dict]], metric: str) -> None:
-    """Draws a pair of bars per operation: softmax(α) on the left axis, strength on the right one. The axis of a loss
-    points down, so the higher of two hatched bars is always the stronger operation."""
-    places = np.arange(len(operations))
-    weights = [scores["magnitude"]["weight"] for scores in operations.values()]
-    axes.bar(places - 0.2, weights, 0.4, color=BLUE)
-    axes.set_ylim(0, 1.15 * max(weights))
-    axes.set_ylabel("softmax(α)", color=BLUE)
-    axes.set_xticks(places, list(operations), fontsize=8, rotation=30, ha="right", rotation_mode="anchor")
-    strengths = np.array([scores["discretization"][metric] for scores in operations.values()])
-    if metric == "accuracy":
-        worst, best, least_margin, label = strengths.min(), strengths.max(), 1.0, "accuracy (%)"
-    else:
-        worst, best, least_margin, label = strengths.max(), strengths.min(), -0.01, "loss (nats), downwards"
-    margin = 0.25 * (best - worst) or least_margin
-    right = axes.twinx()
-    right.bar(places + 0.2, strengths - worst + margin, 0.4, bottom=worst - margin, **HATCHED)
-    right.set_ylim(worst - margin, best + margin / 2)
-    right.set_ylabel(label, color="#9a5a00")
+def draw_agreement(figure: Figure, records: list[dict], rows: list[dict], metric: str, strength: str) -> None:
+    """Draws over the epochs of the search how well α, masks and `strength` rank operations: the mean rank correlation
+    with the truth, or with strength, with its 95% interval, and a point per supernet. rows: the summary."""
+    figure.set_size_inches(6, 4.2)
+    axes = figure.subplots()
+    truth = any(row["column"] == TRUTH for row in rows)
+    looks = choose_looks([ALPHA, f"masks, by {metric}", *([strength] if truth else [])])
+    for number, (name, (colour, marker, style)) in enumerate(looks.items()):
+        own = [(row["epoch"], [tau for tau in row["tau"] if tau is not None]) for row in rows if row["column"] == name]
+        _draw_seeds(axes, dict(own), colour, marker, style, name, 0.25 * (number - 1))
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.set_xlabel(AXES["epoch"])
+    axes.set_ylabel(f"rank correlation τ with {'the truth' if truth else 'strength'}")
+    axes.legend(fontsize=8)
+    axes.set_title(f"mean of {len(rows[0]['tau'])} supernets with its 95% interval; points: supernets", fontsize=10)
 
 
-def draw_choices(figure: Figure, records: list[dict], metric: str, tune_epochs: int) -> None:
-    """Draws Fig. 2: the cell of the operations with the largest α beside the cell of the strongest operations. The
-    records are those of all edges of one cell. metric: "accuracy" or "loss"."""
-    figure.set_size_inches(15, 1.3 + 0.42 * len(records))
-    titles = {"magnitude": "(a) largest α", "discretization": f"(b) strength: best discretization {metric}"}
-    for axes, (criterion, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-        operations = tuple((record["chosen"][criterion], *record["edge"]) for record in records)
-        inputs, last = operations[0][2], operations[-1][2]  # edges are in the order of the nodes that they feed
-        concat = (last,) if inputs == 1 else tuple(range(inputs, last + 1))  # a NAS-Bench-201 cell has one input
-        cell = DiscreteCell(operations, inputs, concat)
-        draw_cell(axes, cell, f"{title}, {CELL_NAMES[records[0]['cell']]}")
-    figure.suptitle(f"what each edge chooses by itself, epochs of tuning: {tune_epochs}", fontsize=11)
+def _draw_seeds(
+    axes: Axes, curve: dict[int, list[float]], colour: str, marker: str, style: str, label: str, shift: float = 0.0
+) -> None:
+    """Draws means with their 95% intervals as a curve, and a point for each seed. curve: the values of all seeds at
+    each x. shift: to the right, so that curves do not hide each other."""
+    at = sorted(each for each, values in curve.items() if values)
+    means = np.array([np.mean(curve[each]) for each in at])
+    ends = np.array([bootstrap(curve[each]) for each in at]).T
+    xs = np.array(at) + shift
+    axes.errorbar(xs, means, abs(ends - means), color=colour, marker=marker, linestyle=style, label=label, capsize=2)
+    for x, each in zip(xs, at, strict=True):
+        axes.plot([x] * len(curve[each]), curve[each], ".", color=colour, alpha=0.25, markersize=5)
 
 
-def draw_gaps(figure: Figure, curves: dict[str, list[dict]]) -> None:
+def draw_preferences(figure: Figure, records: list[dict], rows: list[dict], metric: str, strength: str) -> None:
+    """Draws Fig. 2, a row per edge: by how much α prefers the skip connection to the convolution, and by how much it is
+    the stronger operation, with the range over the repeats. Where an edge has no two such operations, its first one is
+    compared with the mean of the others. To the right of zero it is preferred, or stronger."""
+    figure.set_size_inches(9.5, 1.3 + 0.3 * len(records))
+    left, right = figure.subplots(1, 2, sharey=True)
+    sign = 1 if metric == "accuracy" else -1
+    labels = []
+    for row, record in enumerate(records):
+        names = record["operations"]
+        first = names.index("skip_connect") if "skip_connect" in names else 0
+        others = [number for number, name in enumerate(names) if number != first and is_convolution(name)]
+        others = others or [number for number in range(len(names)) if number != first]
+
+        def compare(column: str, key: str, record: dict = record, first: int = first, others: list = others) -> float:
+            values = [each[key] for each in record["columns"][column]["measured"]]
+            return values[first] - float(np.mean([values[other] for other in others]))
+
+        left.plot(compare(ALPHA, "weight"), row, "s", color=RED)
+        repeats = [sign * compare(column, metric) for column in record["columns"] if column.startswith(strength)]
+        right.plot([min(repeats), max(repeats)], [row, row], color="black", linewidth=1.5)
+        right.plot(np.mean(repeats), row, "o", color="black")
+        labels.append(f"{record['edge'][0]}→{record['edge'][1]}, {names[first]}")
+    left.set_yticks(range(len(records)), labels, fontsize=8)
+    left.invert_yaxis()
+    left.set_xlabel("softmax(α), less that of the convolution")
+    right.set_xlabel("accuracy (points)" if metric == "accuracy" else "loss (nats), how much lower")
+    left.set_title("(a) α", fontsize=10)
+    right.set_title(f"(b) strength: {strength}", fontsize=10)
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(nbins=6)
+        axes.axvline(0, color=GREY, linewidth=0.8)
+        axes.grid(axis="y", linewidth=0.3)
+    figure.suptitle(f"{CELL_NAMES[records[0]['cell']]}: to the right of zero the named operation is ahead", fontsize=11)
+
+
+def draw_gaps(figure: Figure, curves: dict[str, list[dict]], names: dict[str, str]) -> None:
     """Draws Fig. 3: mean(α_skip - α_conv), softmaxed, against the validation accuracy, and beside it against the epoch.
-    curves: the epochs of each search, by the name of its log."""
+    curves: the epochs of each search, and names: what to call it, both by its log."""
     figure.set_size_inches(9.5, 4.2)
     for axes, x in zip(figure.subplots(1, 2, sharey=True), ("valid_accuracy", "epoch"), strict=True):
-        for (name, curve), (colour, marker, style) in zip(curves.items(), itertools.cycle(LOOKS), strict=False):
+        for (log, curve), (colour, marker, style) in zip(curves.items(), itertools.cycle(OTHER_LOOKS), strict=False):
             xs, ys = ([record[key] for record in curve] for key in (x, "skip_gap"))
-            label = escape_name(Path(name).stem) if x == "epoch" else None
+            label = escape_name(names[log]) if x == "epoch" else None
             axes.plot(xs, ys, color=colour, marker=marker, linestyle=style, label=label, linewidth=1, markersize=3.5)
             axes.plot(xs[-1], ys[-1], color=colour, marker=marker, markersize=9, markeredgecolor="black")
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.set_xlabel(AXES[x])
     axes.xaxis.get_major_locator().set_params(integer=True)  # of the epochs
     figure.axes[0].set_ylabel("mean(α_skip − α_conv), softmaxed")
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=5, fontsize=8)
     figure.suptitle("the gap over a search, the last epoch with the large mark", fontsize=11)
 
 
@@ -365,19 +440,15 @@ def draw_retraining(figure: Figure, records: list[dict], title: str) -> None:
 def draw_trajectories(
     figure: Figure, curves: dict[str, Curves], averages: dict[str, float | None], x: str, y: str
 ) -> None:
-    """Draws Fig. 4, 6, 8 and 9: for each method the mean and standard deviation of `y` over the seeds, as curves over
-    `x`; both are keys of AXES. A panel for each data set or space has its curves and the average of all architectures,
-    if there is one."""
+    """Draws Fig. 4, 6, 8 and 9: for each method the mean of `y` over the seeds with its 95% interval, and the seeds as
+    points, as curves over `x`; both are keys of AXES. A panel for each data set or space has its curves and the average
+    of all architectures, if there is one."""
     figure.set_size_inches(3 + 2.4 * len(curves), 3.9)  # small, so that its text can be read where it is shown
     seeds = max(len(values) for panel in curves.values() for curve in panel.values() for values in curve.values())
     places = figure.subplots(1, len(curves), squeeze=False)[0]
     for axes, (panel, methods) in zip(places, curves.items(), strict=True):
-        for (name, curve), (colour, marker, style) in zip(methods.items(), itertools.cycle(LOOKS), strict=False):
-            at = sorted(curve)
-            means = np.array([np.mean(curve[each]) for each in at])
-            deviations = np.array([np.std(curve[each], ddof=1) if len(curve[each]) > 1 else 0.0 for each in at])
-            axes.plot(at, means, color=colour, marker=marker, linestyle=style, label=name)
-            axes.fill_between(at, means - deviations, means + deviations, color=colour, alpha=0.15, linewidth=0)
+        for (name, curve), look in zip(methods.items(), choose_looks(list(methods)).values(), strict=True):
+            _draw_seeds(axes, curve, *look, name)
         if averages[panel] is not None:
             axes.axhline(averages[panel], color=GREY, linestyle="-.", linewidth=1, label="average of all architectures")
         axes.set_title(panel)
@@ -385,4 +456,30 @@ def draw_trajectories(
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.axes[0].set_ylabel(AXES[y])
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.suptitle(f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed", fontsize=10)
+    text = f"mean over {seeds} seeds with its 95% interval; points: seeds"
+    figure.suptitle(text if seeds > 1 else "one seed", fontsize=10)
+
+
+def draw_errors(figure: Figure, by_seed: dict[str, dict[int, float]], known: dict[str, float]) -> None:
+    """Draws Table 4 on NAS-Bench-201: a column of points per method, one for each seed, with lines from what α chose to
+    what perturbation chose in the same supernet. by_seed: true test error in percent, by method and seed; known: the
+    errors of what needs no search, drawn as lines."""
+    figure.set_size_inches(1.6 + 1.1 * len(by_seed), 4.2)
+    axes = figure.subplots()
+    looks = choose_looks(list(by_seed))
+    for place, (name, errors) in enumerate(by_seed.items()):
+        colour, marker, _ = looks[name]
+        axes.plot([place] * len(errors), errors.values(), marker, color=colour, alpha=0.6, markersize=5, linestyle="")
+        axes.plot([place - 0.25, place + 0.25], [np.mean(list(errors.values()))] * 2, color=colour, linewidth=2.5)
+    if list(by_seed)[:2] == ["DARTS", "DARTS+PT"]:
+        for seed, error in by_seed["DARTS"].items():
+            axes.plot([0, 1], [error, by_seed["DARTS+PT"][seed]], color=GREY, linewidth=0.7, zorder=0)
+    for (name, error), style in zip(known.items(), ("-.", "--"), strict=True):
+        axes.axhline(error, color="black", linestyle=style, linewidth=1, label=f"{name}: {error:.2f}")
+    axes.set_yscale("log")
+    axes.set_yticks([6, 7, 8, 10, 15, 20, 30, 45], [6, 7, 8, 10, 15, 20, 30, 45], minor=False)
+    axes.minorticks_off()
+    axes.set_xticks(range(len(by_seed)), [name.replace(" (", "\n(") for name in by_seed], fontsize=8.5)
+    axes.set_ylabel(f"{AXES['test_error']}, CIFAR-10")
+    axes.legend(fontsize=8, loc="upper right")
+    axes.set_title("what each seed finds; thick line: mean", fontsize=10)

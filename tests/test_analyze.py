@@ -1,6 +1,7 @@
 """Sec. 3, measured: the strength of operations (Fig. 1, 2 and 7), the gap (Fig. 3), shuffled edges (Table 1)."""
 
 import copy
+import itertools
 import json
 import random
 import re
@@ -15,7 +16,7 @@ from scipy.stats import kendalltau
 import ptnas
 import runs
 from data import load_supernet
-from genotypes import PUBLISHED, SPACES
+from genotypes import PUBLISHED, SPACES, Arch
 from ptnas import SearchSettings
 from tests.conftest import Batches, blank, load_script, make_images, make_supernet, write_image_folder
 from tests.test_steps import make_judge
@@ -23,6 +24,7 @@ from tests.test_steps import make_judge
 ANALYZE, TRAIN = load_script("analyze"), load_script("train_search")
 TABLE_1 = ["--shuffles", "2", "--epochs", "6", "--channels", "4", "--layers", "3"]
 OPTIONS = {"fig1": ["--tune-epochs", "1", "--edges", "2"], "fig2": ["--tune-epochs", "0"], "table1": TABLE_1}
+DATA = Batches(*make_images(count=24))
 
 
 @pytest.mark.parametrize("space", ["s1", "s2", "nb201"])
@@ -114,30 +116,93 @@ def test_rank_correlation_of_known_orders(first, second, tau):
 @pytest.mark.parametrize(("space", "metric"), [("s2", "accuracy"), ("s4", "loss")])
 def test_strength_is_what_a_copy_of_the_supernet_reaches_with_the_operation_alone(space, metric):
     supernet, (images, _) = make_supernet(space), make_images()
-    data, search = Batches(*make_images(count=24)), SearchSettings(epochs=1, batch_size=8)
-    judge = make_judge(supernet, data, search, metric=metric, tune_epochs=1)
+    search = SearchSettings(epochs=1, batch_size=8)
+    judge = make_judge(supernet, DATA, search, metric=metric, tune_epochs=1)
     judge.valid = Batches(*make_images(24, seed=1))
     before, random_state = supernet(images), torch.get_rng_state()
-    record = ANALYZE.measure_strength(judge, "normal", 2, "supernet.pt")
+    fresh, truth = (
+        Batches(*make_images(12, seed=2)),
+        {(2, "noise"): 9.0, (2, "skip_connect"): 9.0, (2, "sep_conv_3x3"): 5.0},
+    )
+    record = ANALYZE.measure_strength(judge, "normal", 2, [0, 2], 2, [fresh], truth)
     assert torch.equal(supernet(images), before)
     assert torch.equal(torch.get_rng_state(), random_state)
-    reached, without = {}, {}
-    for operation, name in enumerate(supernet.space.operations["normal"][2]):
-        with supernet.mask("normal", 2, operation):
-            (without[name],) = judge.measure()
-        trial = judge.copy()
-        trial.supernet.decide("normal", 2, operation)
-        reached[name] = trial.tune()
-        measured = record["operations"][name]
-        assert measured["discretization"] == {"accuracy": reached[name].accuracy, "loss": reached[name].loss}
-        assert measured["perturbation"] == {"accuracy": without[name].accuracy, "loss": without[name].loss}
-        assert measured["magnitude"]["weight"] == supernet.theta()["normal"][2][operation].item()
-    sign = 1 if metric == "accuracy" else -1
-    assert record["chosen"]["discretization"] == max(reached, key=lambda name: sign * getattr(reached[name], metric))
-    assert record["chosen"]["perturbation"] == min(without, key=lambda name: sign * getattr(without[name], metric))
-    assert record["edge"] == [0, 3]
-    agree = record["chosen"]["magnitude"] == record["chosen"]["discretization"]
-    assert record["tau"]["magnitude"] == pytest.approx(1.0 if agree else -1.0)
+    assert (record["edge"], record["operations"]) == ([0, 3], list(supernet.space.operations["normal"][2]))
+    wanted = {"largest α": [{"weight": weight} for weight in supernet.theta()["normal"][2].tolist()]}
+    for where, valid in (("", judge.valid), (", 12 images", fresh)):
+        other = ptnas.Judge(judge.bilevel, judge.settings, DATA, valid)
+        masked = other.measure([ptnas.Candidate("normal", 2, operation) for operation in range(2)])
+        for each in ("accuracy", "loss"):
+            wanted[f"masks, by {each}{where}"] = [{"accuracy": m.accuracy, "loss": m.loss} for m in masked]
+    for epochs, repeat in itertools.product((0, 2), range(2)):
+        reached = []
+        for operation in range(2):
+            trial = judge.copy()
+            trial.bilevel.epochs += 1000 * repeat
+            trial.supernet.decide("normal", 2, operation)
+            for _ in range(epochs):
+                trial.tune()
+            (measured,) = trial.measure()
+            reached.append({"accuracy": measured.accuracy, "loss": measured.loss})
+        wanted[ANALYZE.name_strength(epochs, repeat)] = reached
+    wanted["the truth"] = [{"error": truth[2, name]} for name in record["operations"]]
+    assert {name: column["measured"] for name, column in record["columns"].items()} == wanted
+    assert wanted[ANALYZE.name_strength(2)] != wanted[ANALYZE.name_strength(2, 1)], "other batches"
+    orders = {"largest α": ("weight", 1), "masks, by accuracy": ("accuracy", -1), "masks, by loss": ("loss", 1)}
+    orders |= {ANALYZE.name_strength(2): (metric, 1 if metric == "accuracy" else -1), "the truth": ("error", -1)}
+    for name, (key, sign) in orders.items():
+        column = record["columns"][name]
+        values = [sign * each[key] for each in column["measured"]]
+        assert len(set(values)) == 1 or column["places"] == [sorted(values).index(value) for value in values], name
+
+
+def test_the_truth_of_an_operation_is_the_mean_error_of_the_cells_that_have_it(benchmark):
+    table = runs.load_benchmark(benchmark)
+    truth = ANALYZE.average_truth(table)
+    assert len(truth) == 6 * 5
+    for edge, operation in ((0, "none"), (4, "nor_conv_3x3"), (5, "avg_pool_3x3")):
+        cells = [
+            errors["cifar10"] for arch, errors in table.items() if Arch.from_text(arch).operations[edge] == operation
+        ]
+        assert len(cells) == 3125
+        assert truth[edge, operation] == pytest.approx(mean(cells))
+
+
+def make_record(supernet, epoch, edge, **columns):
+    measured = {name: {"places": places, "measured": []} for name, places in columns.items()}
+    names = list(SPACES["nb201"].operations["cell"][0])
+    where = {"supernet": supernet, "epoch": epoch, "cell": "cell", "edge": list(SPACES["nb201"].edges[edge])}
+    return where | {"operations": names, "columns": measured}
+
+
+def test_agreement_is_averaged_over_edges_first_and_then_over_supernets(benchmark):
+    up, down = [0, 1, 2, 3, 4], [4, 3, 2, 1, 0]
+    records = [make_record("a.pt", 8, edge, α=up, s=up, **{"s, again (1)": down, "the truth": up}) for edge in range(6)]
+    records += [make_record("b.pt", 8, edge, α=down, s=up, **{"s, again (1)": up, "the truth": up}) for edge in (0, 1)]
+    records += [make_record("a0.pt", 0, 3, α=[0] * 5, s=up, **{"s, again (1)": up, "the truth": down})]
+    table = runs.load_benchmark(benchmark)
+    rows = {(row["epoch"], row["column"]): row for row in ANALYZE.summarise_agreement(records, "s", table)}
+    assert next(iter(rows)) == (0, "α"), "the untrained supernet comes first"
+    last = rows[8, "α"]
+    assert (last["tau"], last["finds"]) == (pytest.approx([1.0, -1.0]), [100.0, 0.0])
+    best = str(Arch((records[0]["operations"][4],) * 6))
+    assert last["error"] == [table[best]["cifar10"]], "only where all six edges were measured"
+    assert rows[8, "s"]["again"] == pytest.approx([-1.0, 1.0])
+    assert rows[0, "α"]["tau"] == [None], "equal weights have no order"
+    assert rows[0, "s"]["tau"] == pytest.approx([-1.0])
+    without = [{**record, "columns": {name: record["columns"][name] for name in ("α", "s")}} for record in records]
+    row = ANALYZE.summarise_agreement(without, "s", {})[2]
+    assert (row["column"], row["tau"]) == ("α", pytest.approx([1.0, -1.0])), "with strength, if there is no truth"
+
+
+def test_fresh_images_are_those_that_the_search_left_out(folder):
+    trained = load_supernet(folder / "nb201.pt")
+    fresh = ANALYZE.draw_fresh(trained, 1000)
+    halves = trained.train.indices.tolist() + trained.valid.indices.tolist()
+    assert (len(halves), len(set(fresh.indices.tolist()))) == (256, 1000)
+    assert not set(halves) & set(fresh.indices.tolist())
+    with pytest.raises(runs.UserError, match="left 1181 images out"):
+        ANALYZE.draw_fresh(trained, 1182)
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +214,7 @@ def folder(tmp_path_factory):
         ("nb201", "--space", "nb201", "--layers", "1", "--limit", "256"),
         ("other", "--space", "nb201", "--layers", "1", "--seed", "1"),
         ("fixed", "--space", "s2", "--alpha", "fixed"),
+        ("untrained", "--space", "nb201", "--layers", "1", "--epochs", "0"),
         ("s1", "--space", "s1"),
         ("s4", "--space", "s4"),
         ("decided", "--space", "nb201", "--layers", "1", "--sgas", "magnitude", "--epochs", "8", "--keep-every", "5"),
@@ -169,7 +235,13 @@ def run(tmp_path, command, *arguments, name="figure"):
 @pytest.mark.parametrize(
     ("command", "name", "count"),
     # SGAS has decided 5 of 6 edges after 5 epochs
-    [("fig1", "s1", 2), ("fig1", "s4", 2), ("fig1", "decided.epoch005", 1), ("fig2", "nb201", 6), ("table1", "s4", 9)],
+    [
+        ("fig1", "s1", 2),
+        ("fig1", "fixed", 2),
+        ("fig1", "decided.epoch005", 1),
+        ("fig2", "nb201", 6),
+        ("table1", "s4", 9),
+    ],
 )
 def test_the_commands_work_on_every_space(command, name, count, folder, tmp_path):
     assert len(run(tmp_path, command, "--ckpt", folder / f"{name}.pt")["measured"]) == count
@@ -180,12 +252,17 @@ def test_fig1_measures_random_edges_of_several_supernets(folder, tmp_path, capsy
     records = found["measured"]
     assert [record["supernet"] for record in records] == ["nb201.pt"] * 2 + ["other.pt"] * 2
     assert len({(record["supernet"], *record["edge"]) for record in records}) == 4
-    rows = re.findall(r"\| (largest α|perturbation) \| (\d) of 4 edges \| (-?\d\.\d\d) \|", capsys.readouterr().out)
-    for (_, agrees, tau), name in zip(rows, ("magnitude", "perturbation"), strict=True):
-        average = mean(record["tau"][name] for record in records)
-        same = sum(record["chosen"][name] == record["chosen"]["discretization"] for record in records)
-        assert found["summary"][name] == {"tau": pytest.approx(average), "agrees": same}
-        assert (agrees, tau) == (str(same), f"{average:.2f}")
+    printed = re.findall(r"\| 1 \| (.*?) \| (-?\d\.\d\d) ", capsys.readouterr().out)
+    taus = {row["column"]: row["tau"] for row in found["summary"]}
+    assert list(taus) == list(records[0]["columns"])
+    assert printed == [(name, f"{mean(tau):.2f}") for name, tau in taus.items()]
+
+
+def test_fig1_draws_snapshots_as_a_curve_after_the_untrained_supernet(folder, tmp_path):
+    paths = [folder / "nb201.pt", folder / "untrained.pt", folder / "decided.epoch005.pt"]
+    found = run(tmp_path, "fig1", "--ckpt", *paths, "--repeats", "1", "--images", "100")
+    assert list(dict.fromkeys(row["epoch"] for row in found["summary"])) == [0, 1, 5]
+    assert "masks, by loss, 100 images" in found["measured"][0]["columns"]
 
 
 def test_fig7_is_fig1_and_the_seed_chooses_the_edges(tmp_path, monkeypatch):
@@ -301,15 +378,16 @@ def test_a_stopped_run_goes_on_to_the_same_end(command, stop, option, folder, tm
 def test_errors_of_the_user_become_one_line(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.jsonl").write_text("no log\n")
-    ckpt = {name: ["--ckpt", str(folder / f"{name}.pt")] for name in ("supernet", "nb201", "fixed", "decided", "none")}
+    ckpt = {name: ["--ckpt", str(folder / f"{name}.pt")] for name in ("supernet", "nb201", "decided", "none")}
     cases = [
         *(([command], "python train_search.py --space s2") for command in ("fig1", "fig2", "fig3", "table1")),
-        (["fig1", *ckpt["fixed"]], "kept α at 0"),
+        (["fig1", *ckpt["supernet"], str(folder / "nb201.pt")], "different spaces"),
+        (["fig1", *ckpt["nb201"], "--images", "2000"], "left 1181 images out"),
         (["fig1", *ckpt["none"]], "there is no file"),
         (["fig1", *ckpt["decided"]], "the search decided"),
         (["fig1", *ckpt["supernet"], "--dataset", "nothing"], "no data set"),
         (["fig1", *ckpt["supernet"], str(folder / "supernet.pt")], "the same file name"),
-        (["fig1", *ckpt["supernet"], "--tune-epochs", "-1"], "tune_epochs is"),
+        (["fig1", *ckpt["supernet"], "--tune-epochs", "-1"], "at least 0 is needed"),
         (["fig2", *ckpt["decided"]], "the search decided"),
         (["fig2", *ckpt["nb201"], "--cell", "reduce"], "nb201 has cell"),
         (["fig3", "text.jsonl"], "not the log of a search"),

@@ -1,6 +1,7 @@
 """The pictures show what their records say."""
 
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -30,13 +31,9 @@ def read_texts(axes):
     return [text.get_text() for text in axes.texts if text.get_text()]
 
 
-def make_strength(space, edge, chosen, losses):
-    operations = {
-        name: {"magnitude": {"weight": 0.2 + 0.1 * place}, "discretization": {"loss": loss, "accuracy": 100 - loss}}
-        for place, (name, loss) in enumerate(losses.items())
-    }
+def make_record(space, edge, names, **columns):
     where = {"supernet": f"{space}.pt", "cell": SPACES[space].cell_types[0], "edge": list(SPACES[space].edges[edge])}
-    return where | {"operations": operations, "chosen": chosen, "tau": {"magnitude": None, "perturbation": 1.0}}
+    return where | {"epoch": 1, "operations": list(names), "columns": columns}
 
 
 def test_no_setting_of_matplotlib_changes_a_picture(tmp_path):
@@ -51,26 +48,66 @@ def test_no_setting_of_matplotlib_changes_a_picture(tmp_path):
     assert pictures[0] == pictures[1]
 
 
+@pytest.mark.parametrize("last", ["the truth", "strength"])
+def test_fig1_draws_three_orders_of_operations_and_names_them_by_the_last(last):
+    names, orders = ("skip_connect", "sep_conv_3x3", "noise"), {"largest α": [2, 1, 0], "masks, by loss": [0, 0, 2]}
+    places = orders | {"strength": [1, 0, 2]} | {last: [0, 2, 1]}
+    record = make_record("s2", 3, names, **{name: {"places": each} for name, each in places.items()})
+    figure = draw(plots.draw_ranks, [record] * 20, [], "loss", "strength")
+    assert figure.get_suptitle().endswith("12 of 20 edges")
+    panel = figure.axes[0]
+    assert [list(line.get_ydata()) for line in panel.lines] == [[2, 0, 0], [1, 0, 2], [0, 2, 1]]
+    assert {text.get_text(): text.get_position()[1] for text in panel.texts} == dict(zip(names, (0, 2, 1), strict=True))
+
+
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
-def test_the_higher_bar_is_the_stronger_operation(metric):
-    losses = {"skip_connect": 2.0, "sep_conv_3x3": 0.5, "noise": 1.0}
-    figure = draw(plots.draw_strengths, [make_strength("s2", 3, {}, losses)] * 4, metric, 1)
-    panels = [axes for axes in figure.axes if axes.patches and axes.get_title()]
-    assert len(panels) == 4
-    right = next(axes for axes in figure.axes if axes.patches and axes not in panels)
-    heights = [right.transData.transform((0, bar.get_y() + bar.get_height()))[1] for bar in right.patches]
-    assert heights[1] > heights[2] > heights[0] > right.bbox.y0
-    assert [bar.get_height() for bar in panels[0].patches] == pytest.approx([0.2, 0.3, 0.4])
+def test_fig2_draws_how_far_the_skip_connection_is_ahead(metric):
+    """To the right is what α prefers, and what has the higher accuracy or the lower loss."""
+    measured = [
+        [{"accuracy": 60.0, "loss": 0.6}, {"accuracy": 50.0, "loss": 0.7}],
+        [{"accuracy": 58.0, "loss": 0.5}] * 2,
+    ]
+    columns = {"largest α": {"measured": [{"weight": 0.3}, {"weight": 0.7}]}}
+    columns |= {f"tuned{end}": {"measured": each} for end, each in zip(("", ", again (1)"), measured, strict=True)}
+    records = [make_record("s2", edge, ("skip_connect", "sep_conv_3x3"), **columns) for edge in range(14)]
+    left, right = draw(plots.draw_preferences, records, [], metric, "tuned").axes
+    assert left.lines[0].get_xdata() == pytest.approx([-0.4])
+    ends, (middle,) = right.lines[0].get_xdata(), right.lines[1].get_xdata()
+    assert ends == pytest.approx([0, 10] if metric == "accuracy" else [0, 0.1])
+    assert middle == pytest.approx(5 if metric == "accuracy" else 0.05)
+    assert [label.get_text() for label in left.get_yticklabels()][2] == "0→3, skip_connect"
 
 
-@pytest.mark.parametrize("space", ["s2", "nb201"])
-def test_fig2_draws_what_each_edge_chooses(space):
-    names = SPACES[space].operations[SPACES[space].cell_types[0]][0]
-    choices = [{"magnitude": names[edge % 2], "discretization": names[1]} for edge in range(len(SPACES[space].edges))]
-    records = [make_strength(space, *numbered, dict.fromkeys(names, 1.0)) for numbered in enumerate(choices)]
-    figure = draw(plots.draw_choices, records, "loss", 2)
-    for axes, criterion in zip(figure.axes, ("magnitude", "discretization"), strict=True):
-        assert [text for text in read_texts(axes) if text in names] == [each["chosen"][criterion] for each in records]
+def test_curves_show_means_with_intervals_and_every_seed_in_the_colour_of_its_method():
+    rows = [{"epoch": epoch, "column": "masks, by loss", "tau": [0.1 * epoch, 0.3, None]} for epoch in (0, 4)]
+    (axes,) = draw(plots.draw_agreement, [], rows, "loss", "strength").axes
+    masks = next(each for each in axes.containers if each.get_label() == "masks, by loss").lines[0]
+    assert list(masks.get_ydata()) == pytest.approx([0.15, 0.35])
+    assert masks.get_color() == plots.ORANGE
+    curves = {"nb201": {"DARTS+PT (fix α)": {1: [5.0, 7.0]}, "DARTS": {1: [9.0], 2: [8.0, 10.0]}}}
+    (axes,) = draw(plots.draw_trajectories, curves, {"nb201": 9.0}, "epoch", "test_error").axes
+    assert [each.lines[0].get_color() for each in axes.containers] == [plots.BLUE, plots.RED]
+    assert [5.0, 7.0] in [list(line.get_ydata()) for line in axes.lines]
+
+
+def test_table4_has_a_column_per_method_and_lines_from_alpha_to_perturbation():
+    by_seed = {"DARTS": {3: 40.0, 5: 9.0}, "DARTS+PT": {3: 7.0, 5: 8.0}, "DARTS+random": {3: 12.0}}
+    (axes,) = draw(plots.draw_errors, by_seed, {"chance": 10.55, "convolutions": 6.24}).axes
+    drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
+    assert ([0, 0], [40.0, 9.0]) in drawn
+    assert ([2], [12.0]) in drawn
+    assert ([0, 1], [40.0, 7.0]) in drawn
+    assert ([0, 1], [9.0, 8.0]) in drawn
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["DARTS", "DARTS+PT", "DARTS+random"]
+
+
+def test_the_interval_of_a_mean_is_that_of_the_bootstrap():
+    values = [1.0, 2.0, 3.0, 4.0]
+    means = sorted(sum(draw) / 4 for draw in itertools.product(values, repeat=4))  # all draws there are
+    low, high = plots.bootstrap(values)
+    assert (low, high) == (pytest.approx(means[6], abs=0.13), pytest.approx(means[-7], abs=0.13))
+    assert plots.format_mean([1.0, None, 3.0]).startswith("2.00 [1.00, 3.00]")
+    assert (plots.format_mean([2.5]), plots.format_mean([None])) == ("2.50", "-")
 
 
 def test_a_cell_shows_every_operation_in_its_own_row_and_convolutions_in_red():
@@ -97,7 +134,8 @@ def test_fig3_shows_each_search_under_a_name_that_is_no_formula():
         {"epoch": 1, "valid_accuracy": 40.0, "skip_gap": 0.1},
         {"epoch": 2, "valid_accuracy": 50.0, "skip_gap": 0.3},
     ]
-    figure = draw(plots.draw_gaps, {"a$b$.jsonl": curve, "\udcff.jsonl": curve})
+    names = {"a.jsonl": "a$b$", "b.jsonl": "\udcff"}
+    figure = draw(plots.draw_gaps, dict.fromkeys(names, curve), names)
     for axes, xs in zip(figure.axes, ([40.0, 50.0], [1, 2]), strict=True):
         assert [list(line.get_ydata()) for line in axes.lines[:1]] == [[0.1, 0.3]]
         assert list(axes.lines[0].get_xdata()) == xs
@@ -128,11 +166,11 @@ def test_a_search_shows_what_alpha_would_choose_on_every_edge_now():
     skip, pooling, *others = ([0.1, 0.3, 0.2, 0.2, 0.2], [0.1, 0.2, 0.2, 0.2, 0.3], *([[0.3, 0.2, 0.2, 0.1, 0.2]] * 4))
     record = {"epoch": 1, "valid_accuracy": 50.0, "skip_gap": 0.1, "weights": {"cell": [skip, pooling, *others]}}
     axes = draw(plots.draw_search, [record], space).axes[1]
-    assert read_frames(axes, "white") == [(0, 1), (1, 4), (2, 0), (3, 0), (4, 0), (5, 0)], "(edge, operation)"
+    assert read_frames(axes, "black") == [(0, 1), (1, 4), (2, 0), (3, 0), (4, 0), (5, 0)], "(edge, operation)"
     assert axes.get_title().endswith("α would choose the skip connection on 1 of 6 edges")
     record |= {"skip_gap": 0.0, "weights": {"cell": [[0.2] * 5] * 6}}
     axes = draw(plots.draw_search, [record], space).axes[1]
-    assert not read_frames(axes, "white"), "a fixed α chooses nothing"
+    assert not read_frames(axes, "black"), "a fixed α chooses nothing"
     assert axes.get_title() == "softmax(α), cell"
 
 
