@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 import plots
 import runs
+from genotypes import Arch
 from ptnas import Record
 
 
@@ -42,12 +43,15 @@ class Method(NamedTuple):
     criterion: str = "perturbation"
     tuned: bool = True
     space: str = "darts"  # in Table 2: "darts+none" where DARTS and SGAS are as their authors have them
+    alpha: str | None = None  # of select.py: "fixed" does not train α in tuning
 
 
+CONTROL, UNTRAINED = "DARTS+random", "DARTS+PT (untrained)"
 METHODS = {
     "DARTS": Method("darts", "alpha bilevel", "3.00 ± 0.14, 3.3 M, 0.4 days", "magnitude", False, "darts+none"),
     "DARTS+PT": Method("darts-pt", "alpha bilevel", "2.61 ± 0.08, best 2.48, 3.0 M, 0.8 days"),
     "DARTS+PT-Mag": Method("darts-pt-mag", "alpha bilevel", "2.85", "magnitude"),  # Sec. 6.2
+    "DARTS+PT-Mag (frozen α)": Method("darts-pt-mag-frozen", "alpha bilevel", "-", "magnitude", alpha="fixed"),
     "DARTS+PT (fix α)": Method("darts-pt-fixed", "alpha fixed", "2.87"),  # Table 4
     "SDARTS-RS": Method("sdarts-rs", "noise uniform", "2.67 ± 0.03, 3.4 M, 0.4 days", "magnitude", tuned=False),
     "SDARTS-RS+PT": Method("sdarts-rs-pt", "noise uniform", "2.54 ± 0.10, best 2.44, 3.3 M, 0.8 days"),
@@ -55,9 +59,10 @@ METHODS = {
     "SGAS+PT": Method(
         "sgas-pt", "sgas perturbation", "2.56 ± 0.10, best 2.46, 3.9 M, 0.29 days", tuned=False, space="darts+none"
     ),
-    "DARTS+random": Method("darts-random", "alpha bilevel", "-", "random"),  # not of the paper: the control
+    # Controls, not of the paper: one tunes as DARTS+PT does and chooses by the seed alone, one has no search
+    CONTROL: Method("darts-random", "alpha bilevel", "-", "random"),
+    UNTRAINED: Method("darts-pt-untrained", "epochs 0", "-"),
 }  # fmt: skip
-CONTROL = "DARTS+random"  # tunes as DARTS+PT does, and chooses by the seed alone
 TWO_SPACES = "DARTS, SGAS and SGAS+PT search darts+none, the others darts: there DARTS and DARTS+PT share no supernet."
 MAIN_METHODS = ("DARTS", "DARTS+PT", "DARTS+PT (fix α)")  # in Tables 3 and 4, Fig. 4 and 8
 
@@ -142,13 +147,15 @@ class Study:
         supernet = runs.name_snapshot(trained, case.epoch) if case.epoch else trained
         end = f"-epoch{case.epoch:03d}.json" if case.epoch else ".json"
         genotype = self.folder / f"{name}-{method.slug}-{case.seed}{end}"
-        search = {"space": case.space, **self.setting, "seed": case.seed, "keep_every": self.keep_every}
+        option, value = method.search.split()
+        search = {option: value, "space": case.space, **self.setting, "seed": case.seed, "keep_every": self.keep_every}
+        search[option] = value  # and not what the setting has
         tuning = search.pop("tune_epochs", None)
         select = {"ckpt": supernet, "criterion": method.criterion, "tune_epochs": tuning if method.tuned else 0}
-        select |= {"seed": case.seed, "benchmark": self.benchmark}
+        select |= {"seed": case.seed, "benchmark": self.benchmark, "alpha": method.alpha}
         retrain = {"arch": genotype, "seed": case.seed}  # on the data set and with the preset of the search
         return (
-            Job(trained, ["train_search.py", *f"--{method.search}".split(), *list_options(search)]),
+            Job(trained, ["train_search.py", *list_options(search)]),
             Job(genotype, ["select.py", *list_options(select)], supernet),
             Job(genotype.with_suffix(".network.pt"), ["retrain.py", *list_options(retrain)], genotype),
         )
@@ -159,7 +166,8 @@ class Study:
         if missing:
             scripts = [job.command[0] for job in missing.values()]
             searches, selections = (scripts.count(script) for script in SECONDS)
-            minutes = -(-sum(SECONDS[script] for script in scripts) // (60 * min(self.jobs, len(scripts))))
+            seconds = [SECONDS[job.command[0]] for job in missing.values() if job.command[1:3] != ["--epochs", "0"]]
+            minutes = -(-sum(seconds) // (60 * min(self.jobs, len(scripts))))
             time = f": about {minutes} minutes on {self.jobs} cores" if self.setting == DEFAULT else ""
             print(f"to run: {searches} searches and {selections} selections, {self.jobs} at a time{time}", flush=True)
 
@@ -343,31 +351,70 @@ def write_results(path: Path, **numbers: Any) -> None:
 # ============================================================================================================
 
 TABLE_4 = {"DARTS": "45.70", "DARTS+PT": "11.89", "DARTS+PT (fix α)": "6.20"}  # test error in percent on CIFAR-10
+WITHOUT_NONE, CONVOLUTIONS = "a random cell without `none`", "always the 3x3 convolution"  # rows without a search
+COMPARISONS = {  # each method with these
+    "DARTS+PT": ("DARTS", "DARTS+PT-Mag", "DARTS+PT-Mag (frozen α)", UNTRAINED, CONTROL, WITHOUT_NONE),
+    "DARTS+PT (fix α)": ("DARTS+PT", UNTRAINED, CONTROL, CONVOLUTIONS),
+    "SDARTS-RS+PT": ("SDARTS-RS",),
+    "SGAS+PT": ("SGAS",),
+}
 
 
 def table4(args: Namespace) -> None:
-    """Prints the part of Table 4 on NAS-Bench-201: what each method finds, by its true test error."""
+    """Prints and draws the part of Table 4 on NAS-Bench-201: what each method finds, by its true test error, and which
+    methods differ."""
     benchmark = runs.load_benchmark(args.benchmark)
     study = Study(args)
     found = make_architectures(study, study.cases, benchmark)
-    everything = [errors["cifar10"] for errors in benchmark.values()]
+    everything = {arch: errors["cifar10"] for arch, errors in benchmark.items()}
+    without_none = [error for arch, error in everything.items() if "none" not in arch]
+    by_seed: dict[str, dict[int, float]] = {}
+    for each in found:
+        by_seed.setdefault(each["method"], {})[each["seed"]] = each["test_error"]["cifar10"]
     rows = []
-    for name, group in itertools.groupby(found, lambda each: each["method"]):
-        errors = [each["test_error"]["cifar10"] for each in group]
-        rows.append([name, TABLE_4.get(name, "-"), *summarise(errors), estimate_luck(errors, everything)])
-    middle = f"median {median(everything):.2f}, best {min(everything):.2f}"
-    rows.append(["a random architecture", "-", summarise(everything)[0], middle, "-"])
+    for name, errors in by_seed.items():
+        luck = estimate_luck(list(errors.values()), without_none)
+        rows.append([name, TABLE_4.get(name, "-"), *summarise(list(errors.values())), luck])
+    for name, errors in (("a random cell", list(everything.values())), (WITHOUT_NONE, without_none)):
+        rows.append([name, "-", summarise(errors)[0], f"median {median(errors):.2f}, best {min(errors):.2f}", "-"])
+    convolutions = everything[str(Arch(("nor_conv_3x3",) * 6))]
+    rows.append([CONVOLUTIONS, "-", f"{convolutions:.2f}", "-", "-"])
     title = f"Table 4: true test error (%) on CIFAR-10, seeds {' '.join(map(str, args.seeds))}"
     print_table(title, study, ["", "paper", "here", "by seed", "as good by luck"], rows)
-    chance = {"mean": mean(everything), "sd": stdev(everything)}
-    write_results(args.folder / "table4.json", setting=study.setting, nb201=found, random=chance)
+    known = {WITHOUT_NONE: mean(without_none), CONVOLUTIONS: convolutions}
+    runs.save_picture(args.folder / "table4.png", lambda figure: plots.draw_errors(figure, by_seed, known))
+    comparisons = compare_methods(by_seed | {name: dict.fromkeys(args.seeds, each) for name, each in known.items()})
+    if comparisons:
+        title = "Differences of the mean true errors, paired by seed, with 95% intervals"
+        rows = [[*pair, each["text"], each["lower"], each["verdict"]] for pair, each in comparisons.items()]
+        print_table(title, None, ["", "less that of", "difference", "lower with", "verdict"], rows)
+    write_results(
+        args.folder / "table4.json", setting=study.setting, nb201=found, without_search=known,
+        comparisons=[{"methods": pair, **each} for pair, each in comparisons.items()],
+    )  # fmt: skip
 
 
-def estimate_luck(errors: Sequence[float], everything: Sequence[float], draws: int = 100_000) -> str:
-    """Returns in percent how often as many random architectures have a mean error as low."""
+def compare_methods(by_seed: dict[str, dict[int, float]]) -> dict[tuple[str, str], Record]:
+    """Compares the errors of the methods in COMPARISONS, by method and seed. The verdict follows the interval."""
+    comparisons = {}
+    for pair in ((name, other) for name, others in COMPARISONS.items() for other in others):
+        own, theirs = (by_seed.get(name, {}) for name in pair)
+        differences = [own[seed] - theirs[seed] for seed in own if seed in theirs]
+        if len(differences) > 1:
+            low, high = plots.bootstrap(differences)
+            verdict = f"no difference that {len(differences)} seeds could show"
+            verdict = "better" if high < 0 else "worse" if low > 0 else verdict
+            lower = f"{sum(each < 0 for each in differences)} of {len(differences)}"
+            text = plots.format_mean(differences)
+            comparisons[pair] = {"differences": differences, "text": text, "lower": lower, "verdict": verdict}
+    return comparisons
+
+
+def estimate_luck(errors: Sequence[float], cells: Sequence[float], draws: int = 100_000) -> str:
+    """Returns in percent how often as many random ones of these cells have a mean error as low."""
     generator = random.Random(0)
     target, count = sum(errors), len(errors)
-    share = 100 * sum(sum(generator.choices(everything, k=count)) <= target for _ in range(draws)) / draws
+    share = 100 * sum(sum(generator.choices(cells, k=count)) <= target for _ in range(draws)) / draws
     return f"{share:.2f}%" if share >= 0.01 else "< 0.01%"
 
 
@@ -389,10 +436,11 @@ def fig4(args: Namespace) -> None:
     benchmark = runs.load_benchmark(args.benchmark)
     study = Study(args)
     every = range(study.keep_every, study.epochs, study.keep_every)
-    kept = [case._replace(epoch=epoch) for case in study.cases for epoch in every]
+    kept = [case._replace(epoch=epoch) for case in study.cases if case.method != UNTRAINED for epoch in every]
     points = make_architectures(study, [*kept, *study.cases], benchmark)
     for point in points:
-        point["epoch"] = point["epoch"] or study.epochs
+        last = 0 if point["method"] == UNTRAINED else study.epochs
+        point["epoch"] = point["epoch"] or last
     save_curves(args.folder / "fig4.png", points, "epoch", "test_error", benchmark)
 
 
@@ -436,7 +484,8 @@ def fig6(args: Namespace) -> None:
 
 
 def fig9(args: Namespace) -> None:
-    """Draws Fig. 9: how the epochs of tuning matter, by true error on NAS-Bench-201, else by validation accuracy."""
+    """Draws Fig. 9: how the epochs of tuning matter, by true error on NAS-Bench-201, else by validation accuracy; and
+    what they recover in a round."""
     searches = [runs.load_search(supernet)["settings"] for supernet in args.ckpt]
     nb201 = all(search["space"] == "nb201" for search in searches)
     benchmark = runs.load_benchmark(args.benchmark) if nb201 else {}
@@ -457,8 +506,12 @@ def fig9(args: Namespace) -> None:
         architecture, found = runs.load_genotype(job.save)
         accuracy = {"valid_accuracy": {found["space"]: found["valid_accuracy"]}}
         point |= {"test_error": benchmark[str(architecture)]} if benchmark else accuracy
+        rounds = runs.load_checkpoint(job.save.with_suffix(".pt"), "selection")["records"]
+        recovered = mean(each["valid_accuracy"] - each["discretised_accuracy"] for each in rounds) if rounds else 0.0
+        point["recovered"] = {found["space"]: recovered}
     y = "test_error" if benchmark else "valid_accuracy"
     save_curves(args.folder / "fig9.png", points, "tune_epochs", y, benchmark)
+    save_curves(args.folder / "fig9-recovered.png", points, "tune_epochs", "recovered", {})
 
 
 # ============================================================================================================
@@ -494,12 +547,12 @@ def command(argv: Sequence[str] | None) -> None:
         return command
 
     s1_to_s4 = ("s1", "s2", "s3", "s4")
-    own = [name for name in METHODS if name != CONTROL]
+    own = [name for name, method in METHODS.items() if method.paper != "-"]
     add(table2, "table5", like=networks).set_defaults(methods=own, space=[None])  # each method has its own
     command = add(table3, like=networks)
     command.add_argument("--space", nargs="+", choices=s1_to_s4, default=s1_to_s4)
     command.set_defaults(methods=MAIN_METHODS)
-    add(table4, like=nb201).set_defaults(methods=(*MAIN_METHODS, CONTROL))
+    add(table4, like=nb201).set_defaults(methods=(*MAIN_METHODS, CONTROL, UNTRAINED))
     add(fig4, "fig8", like=nb201).set_defaults(methods=MAIN_METHODS)
     command = add(fig6, like=runs.Parser(add_help=False))
     command.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="genotype.jsonl, with genotype.pt beside it")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import mean
 from unittest.mock import Mock
 
 import pytest
@@ -33,7 +34,9 @@ def in_process(monkeypatch):
     read once. Returns the list of their scripts."""
     ran, save_picture = [], runs.save_picture
     monkeypatch.setattr(runs, "load_benchmark", functools.cache(runs.load_benchmark))
-    monkeypatch.setattr(runs, "save_picture", lambda path, draw: path.stem[:3] == "fig" and save_picture(path, draw))
+    monkeypatch.setattr(
+        runs, "save_picture", lambda path, draw: path.stem[:3] in ("fig", "tab") and save_picture(path, draw)
+    )
 
     def run(line, stdout, stderr, **_):
         script, arguments = Path(line[1]).name, line[2:]
@@ -182,12 +185,43 @@ def test_fig_4_and_table_4_share_their_runs(tmp_path, benchmark, in_process, rep
     assert not blank(tmp_path / "fig4.png")
     rows = read_rows(reproduce("table4", *flags))
     reproduce("fig8", *flags)
-    assert len(in_process) == 9, "only the random choice is new"
+    reproduce("fig4", *flags, "--method", REPRODUCE.UNTRAINED)
+    assert [each["epoch"] for each in json.loads((tmp_path / "fig4.json").read_text())["points"]] == [0]
+    assert len(in_process) == 11, "the random choice and the untrained supernet are new"
     for each in json.loads((tmp_path / "table4.json").read_text())["nb201"]:
         name = REPRODUCE.METHODS[each["method"]].slug
         assert each["test_error"] == json.loads((tmp_path / f"nb201-digits-{name}-0.json").read_text())["test_error"]
         assert rows[each["method"]][1] == f"{each['test_error']['cifar10']:.2f}"
-    assert "a random architecture" in rows
+    errors = {arch: values["cifar10"] for arch, values in runs.load_benchmark(benchmark).items()}
+    assert rows["a random cell"][1].startswith(f"{mean(errors.values()):.2f} ± ")
+    without_none = [error for arch, error in errors.items() if "none" not in arch]
+    assert (len(without_none), rows["a random cell without `none`"][1][:5]) == (4**6, f"{mean(without_none):.2f}")
+    assert float(rows["always the 3x3 convolution"][1]) == min(errors.values())
+    assert not blank(tmp_path / "table4.png")
+
+
+def test_methods_are_compared_by_seed_and_the_words_follow_the_interval():
+    perturbation = {seed: 7.0 + 0.1 * seed for seed in range(10)}
+    others = {
+        "DARTS": {seed: 9.0 + seed for seed in range(10)},
+        "DARTS+random": {seed: error + (-1) ** seed for seed, error in perturbation.items()},
+        "DARTS+PT (fix α)": dict.fromkeys(range(2, 10), 6.0) | {99: 50.0},
+    }
+    found = REPRODUCE.compare_methods({"DARTS+PT": perturbation, "SGAS": {0: 1.0}, "SGAS+PT": {0: 2.0}, **others})
+    assert found.keys() == {
+        ("DARTS+PT", "DARTS"), ("DARTS+PT", "DARTS+random"), ("DARTS+PT (fix α)", "DARTS+PT"),
+        ("DARTS+PT (fix α)", "DARTS+random"),
+    }  # fmt: skip
+    darts, chance = found["DARTS+PT", "DARTS"], found["DARTS+PT", "DARTS+random"]
+    assert darts["differences"] == pytest.approx([-2 - 0.9 * seed for seed in range(10)])
+    assert (darts["lower"], darts["verdict"]) == ("10 of 10", "better")
+    assert (chance["lower"], chance["verdict"]) == ("5 of 10", "no difference that 10 seeds could show")
+    fixed = found["DARTS+PT (fix α)", "DARTS+PT"]
+    assert (fixed["lower"], fixed["verdict"]) == ("8 of 8", "better"), "seeds that both have"
+    assert (
+        REPRODUCE.compare_methods({"SGAS+PT": others["DARTS"], "SGAS": perturbation})["SGAS+PT", "SGAS"]["verdict"]
+        == "worse"
+    )
 
 
 def test_what_is_missing_is_computed_again_and_what_is_stale_is_refused(tmp_path, benchmark, in_process, reproduce):
@@ -203,38 +237,40 @@ def test_what_is_missing_is_computed_again_and_what_is_stale_is_refused(tmp_path
     assert "kept no" in reproduce("fig4", *flags, "--keep-every", "1")
 
 
-def test_all_methods_share_five_searches(tmp_path, benchmark, in_process, reproduce):
+def test_all_methods_share_five_searches_and_an_untrained_supernet(tmp_path, benchmark, in_process, reproduce):
     rows = read_rows(reproduce("table4", "--method", "all", "--benchmark", benchmark, *FAST, "--tune-epochs", "1"))
-    assert (in_process.count("train_search.py"), in_process.count("select.py")) == (5, 9)
+    assert (in_process.count("train_search.py"), in_process.count("select.py")) == (6, 11)
     wanted = {
-        "darts": ("bilevel", "none", "none", "magnitude", 0),
-        "darts-pt": ("bilevel", "none", "none", "perturbation", 1),
-        "darts-pt-mag": ("bilevel", "none", "none", "magnitude", 1),
-        "darts-pt-fixed": ("fixed", "none", "none", "perturbation", 1),
-        "sdarts-rs": ("bilevel", "uniform", "none", "magnitude", 0),
-        "sdarts-rs-pt": ("bilevel", "uniform", "none", "perturbation", 1),
-        "sgas": ("bilevel", "none", "magnitude", "magnitude", 0),
-        "sgas-pt": ("bilevel", "none", "perturbation", "perturbation", 0),
-        "darts-random": ("bilevel", "none", "none", "random", 1),
+        "darts": (1, "bilevel", "none", "none", "magnitude", 0, "bilevel"),
+        "darts-pt": (1, "bilevel", "none", "none", "perturbation", 1, "bilevel"),
+        "darts-pt-mag": (1, "bilevel", "none", "none", "magnitude", 1, "bilevel"),
+        "darts-pt-mag-frozen": (1, "bilevel", "none", "none", "magnitude", 1, "fixed"),
+        "darts-pt-fixed": (1, "fixed", "none", "none", "perturbation", 1, "bilevel"),
+        "sdarts-rs": (1, "bilevel", "uniform", "none", "magnitude", 0, "bilevel"),
+        "sdarts-rs-pt": (1, "bilevel", "uniform", "none", "perturbation", 1, "bilevel"),
+        "sgas": (1, "bilevel", "none", "magnitude", "magnitude", 0, "bilevel"),
+        "sgas-pt": (1, "bilevel", "none", "perturbation", "perturbation", 0, "bilevel"),
+        "darts-random": (1, "bilevel", "none", "none", "random", 1, "bilevel"),
+        "darts-pt-untrained": (0, "bilevel", "none", "none", "perturbation", 1, "bilevel"),
     }
     for name, method in REPRODUCE.METHODS.items():
         found = json.loads((tmp_path / f"nb201-digits-{method.slug}-0.json").read_text())
-        trained = tuple(found["search"][key] for key in ("alpha", "noise", "sgas"))
-        assert (*trained, found["criterion"], found["tune_epochs"]) == wanted[method.slug]
+        trained = tuple(found["search"][key] for key in ("epochs", "alpha", "noise", "sgas"))
+        assert (*trained, found["criterion"], found["tune_epochs"], found["alpha"]) == wanted[method.slug]
         assert rows[name][1] == f"{found['test_error']['cifar10']:.2f}"
 
 
 def test_a_study_says_first_what_it_will_run(tmp_path, benchmark, in_process, reproduce, monkeypatch, capsys):
     flags = ["--benchmark", benchmark, *FAST]
     announced, *rest = reproduce("table4", *flags).splitlines()
-    assert announced == "to run: 2 searches and 4 selections, 2 at a time"
+    assert announced == "to run: 3 searches and 5 selections, 2 at a time"
     assert read_rows("\n".join(rest))["DARTS+random"][0] == "-"
     assert "to run" not in reproduce("table4", *flags)
     monkeypatch.setattr(REPRODUCE.Study, "run", lambda *_: None)
-    for command, selections in (("table4", 3 * 4), ("fig4", 3 * 3 * 4)):
+    for command, searches, selections in (("table4", 9, 3 * 5), ("fig4", 6, 3 * 3 * 4)):
         assert REPRODUCE.main([command, "--folder", str(tmp_path / "new")]) == 2
         announced = capsys.readouterr().out
-        assert announced.startswith(f"to run: 6 searches and {selections} selections, 2 at a time: about ")
+        assert announced.startswith(f"to run: {searches} searches and {selections} selections, 2 at a time: about ")
         assert announced.endswith(" minutes on 2 cores\n")
 
 
@@ -307,6 +343,11 @@ def test_fig_9_selects_with_every_number_of_tuning_epochs(supernet, finished, tm
         assert saved["tune_epochs"] == point["tune_epochs"]
         assert point["test_error"] == saved["test_error"]
         assert point["method"] == "α bilevel"
+        rounds = [json.loads(line) for line in (tmp_path / f"supernet.tune{point['tune_epochs']}.jsonl").open()]
+        gains = [each["valid_accuracy"] - each["discretised_accuracy"] for each in rounds]
+        assert point["recovered"] == {"nb201": pytest.approx(mean(gains))}
+    assert points[0]["recovered"] == {"nb201": 0.0}
+    assert not blank(tmp_path / "fig9-recovered.png")
     assert len(in_process) == 2
     assert json.loads((tmp_path / "fig9.json").read_text())["average"].keys() == set(runs.BENCHMARKED)
     assert "the same file name" in reproduce("fig9", *flags, "--ckpt", supernet, supernet)
