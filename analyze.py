@@ -14,6 +14,7 @@ per step, and --resume goes on after the last step. Figures and tables of many r
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
@@ -339,6 +340,8 @@ def read_log(path: Path) -> list[Record]:
 
 # The paper's test accuracy in percent on CIFAR-10: before shuffling, mean and standard deviation after it
 TABLE_1 = {"VGG": (92.69, 9.83, 0.33), "ResNet": (93.86, 83.20, 2.03), "DARTS supernet": (88.44, 81.09, 1.87)}
+BATCH = " (batch statistics)"  # a control: the norms of VGG and ResNet work as those of a supernet do
+NETWORKS = ("VGG", f"VGG{BATCH}", "ResNet", f"ResNet{BATCH}", "DARTS supernet")
 
 
 def swap_edges(cell: ptnas.SearchCell, one: int, other: int) -> None:
@@ -421,11 +424,21 @@ def shuffle_layers(network: Staged, generator: random.Random) -> Iterator[None]:
         network.stages = before
 
 
+def use_batch_statistics(network: nn.Module) -> nn.Module:
+    """Returns a copy of a network whose norms forget their running statistics and use those of the batch."""
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = module.running_var = None
+    return network
+
+
 def table1(args: Namespace) -> None:
     """Measures Table 1: the test accuracy of VGG, ResNet and a supernet before and after shuffling.
 
     A shuffle swaps two random layers in every stage, or two random edges in every cell. Before they are measured, VGG
-    and ResNet are trained on the same data set, as runs of their own.
+    and ResNet are trained on the same data set, as runs of their own. They are measured with the running statistics of
+    their norms, as usual, and with those of the batch, as a supernet always is.
     """
     (trained,) = load_supernets(args)
     supernet = trained.bilevel.supernet
@@ -441,11 +454,13 @@ def table1(args: Namespace) -> None:
 
     @cache
     def get_network(kind: str) -> nn.Module:
+        if kind.endswith(BATCH):
+            return use_batch_statistics(get_network(kind.removesuffix(BATCH)))
         return supernet if kind == "DARTS supernet" else train_network(kind, training, trained, args)
 
     def measure(kind: str, number: int) -> Record:
         """Measures a network after a shuffle, or before any of them if `number` is 0."""
-        network, generator = get_network(kind), random.Random(f"{args.seed} {kind} {number}")
+        network, generator = get_network(kind), random.Random(f"{args.seed} {kind.removesuffix(BATCH)} {number}")
         shuffle = shuffle_layers if isinstance(network, Staged) else shuffle_edges
         with shuffle(network, generator) if number else nullcontext():
             (measurement,) = ptnas.evaluate(network, test, batch_size)
@@ -454,7 +469,7 @@ def table1(args: Namespace) -> None:
     def picture(figure: Figure) -> None:
         plots.draw_shuffles(figure, summarise_shuffles(run.records), chance=100 / len(trained.data.classes))
 
-    plan = [(kind, number) for kind in TABLE_1 for number in range(args.shuffles + 1)]
+    plan = [(kind, number) for kind in NETWORKS for number in range(args.shuffles + 1)]
     with open_run(args, [trained], asdict(standard), {"shuffles": args.shuffles, **asdict(training)}) as run:
         if not run.finished:
             steps = (measure(kind, number) for kind, number in plan[len(run.records) :])
@@ -505,7 +520,7 @@ def print_shuffles(records: Sequence[Record], dataset: str) -> None:
     print(f"\nTable 1: test accuracy (%) on {dataset}, {len(summary['VGG']['after'])} shuffles, mean ± sd\n")
     print("| | paper (CIFAR-10): before | after | here: before | after |\n|---|---|---|---|---|")
     for kind, here in summary.items():
-        paper = "{:.2f} | {:.2f} ± {:.2f}".format(*TABLE_1[kind])
+        paper = "{:.2f} | {:.2f} ± {:.2f}".format(*TABLE_1[kind]) if kind in TABLE_1 else "- | -"
         deviation = f" ± {here['sd']:.2f}" if here["sd"] is not None else ""
         print(f"| {kind} | {paper} | {here['before']:.2f} | {here['mean']:.2f}{deviation} |")
 

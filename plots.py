@@ -301,7 +301,7 @@ def draw_gaps(figure: Figure, curves: dict[str, list[dict]], names: dict[str, st
 def draw_shuffles(figure: Figure, networks: dict[str, dict], chance: float) -> None:
     """Draws Table 1: the test accuracy of each network before shuffling, and after it the mean with a dot per shuffle.
     chance: the accuracy of guessing, in percent."""
-    figure.set_size_inches(6, 4)
+    figure.set_size_inches(7.5, 4)
     axes = figure.subplots()
     for place, network in enumerate(networks.values()):
         before, after = network["before"], network["after"]
@@ -313,7 +313,7 @@ def draw_shuffles(figure: Figure, networks: dict[str, dict], chance: float) -> N
             axes.plot(dots, after, ".", color="black", markersize=5, label="after, each shuffle")
             axes.text(place + 0.2, max(after) + 2, f"{network['mean']:.1f}", ha="center", fontsize=9)
     axes.axhline(chance, color=GREY, linestyle="-.", linewidth=1, label="chance")
-    axes.set_xticks(range(len(networks)), networks)
+    axes.set_xticks(range(len(networks)), [name.replace(" (", "\n(") for name in networks], fontsize=8.5)
     axes.set_ylim(0, 112)
     axes.set_ylabel("test accuracy (%)")
     handles, labels = axes.get_legend_handles_labels()

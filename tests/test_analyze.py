@@ -240,7 +240,7 @@ def run(tmp_path, command, *arguments, name="figure"):
         ("fig1", "fixed", 2),
         ("fig1", "decided.epoch005", 1),
         ("fig2", "nb201", 6),
-        ("table1", "s4", 9),
+        ("table1", "s4", 15),
     ],
 )
 def test_the_commands_work_on_every_space(command, name, count, folder, tmp_path):
@@ -300,7 +300,7 @@ def test_table1_measures_before_and_after_every_shuffle(folder, tmp_path, capsys
     found = run(tmp_path, "table1", "--ckpt", path)
     assert (tmp_path / "figure.1.resnet.pt").read_text().startswith("the ResNet of another")
     records, out = found["measured"], capsys.readouterr().out
-    kinds = [(kind, number) for kind in ("VGG", "ResNet", "DARTS supernet") for number in range(3)]
+    kinds = [(kind, number) for kind in ANALYZE.NETWORKS for number in range(3)]
     assert [(record["network"], record["shuffle"]) for record in records] == kinds
     trained = load_supernet(path)
     networks = {"DARTS supernet": (trained.bilevel.supernet, ANALYZE.shuffle_edges)}
@@ -308,13 +308,18 @@ def test_table1_measures_before_and_after_every_shuffle(folder, tmp_path, capsys
         network, file = ANALYZE.Staged(kind, 3, 4, 10, 1), tmp_path / f"figure.{kind.lower()}.pt"
         network.load_state_dict(runs.load_checkpoint(file, "network")["state"]["network"])
         networks[kind] = (network.eval(), ANALYZE.shuffle_layers)
+        control = copy.deepcopy(network)
+        for module in control.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.train().momentum = 0.0  # in training it uses the statistics of the batch
+        networks[f"{kind} (batch statistics)"] = (control, ANALYZE.shuffle_layers)
         before, *after = (record["test_accuracy"] for record in records if record["network"] == kind)
         assert before not in after
         assert found["summary"][kind] == {"before": before, "after": after, "mean": mean(after), "sd": stdev(after)}
         assert f"| {kind} | {paper} | {before:.2f} | {mean(after):.2f} ± {stdev(after):.2f} |" in out
     for (kind, number), record in zip(kinds, records, strict=True):
         network, shuffle = networks[kind]
-        with shuffle(network, random.Random(f"0 {kind} {number}")) if number else nullcontext():
+        with shuffle(network, random.Random(f"0 {kind.partition(' (')[0]} {number}")) if number else nullcontext():
             (measured,) = ptnas.evaluate(network, trained.data.test, SearchSettings.eval_batch_size)
         assert record["test_accuracy"] == measured.accuracy
 
@@ -331,7 +336,7 @@ def test_other_data_of_the_same_classes_can_be_measured_on(folder, tmp_path, mon
     assert run(tmp_path, "table1", "--ckpt", folder / "nb201.pt", "--dataset", images)["datasets"] == [str(images)]
     # VGG and ResNet are tested in the order of the folder, that of the classes, after each of 6 epochs of training. A
     # batch of one class has its own statistics, so all measurements are in one other order.
-    assert (orders.count(tuple(sorted(orders[0]))), len(set(orders)), len(orders)) == (12, 2, 12 + 9)
+    assert (orders.count(tuple(sorted(orders[0]))), len(set(orders)), len(orders)) == (12, 2, 12 + 15)
 
 
 def test_cells_draws_published_ones_files_and_both_families(tmp_path):
