@@ -100,11 +100,10 @@ def save_figure(picture: Path, numbers: Any, draw: Callable[[Figure], None]) -> 
     print(f"\nwritten to {picture} and {save}")
 
 
-def correlate_ranks(first: Sequence[Any], second: Sequence[Any]) -> float | None:
-    """Returns Kendall's τ-b between two orders of the same things, None if one of them holds all things equal. The
-    values may be of any kind that can be compared, such as pairs."""
-    places = [[sorted(values).index(value) for value in values] for values in (first, second)]
-    return float(kendalltau(*places).statistic) if all(len(set(each)) > 1 for each in places) else None
+def correlate_ranks(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Returns Kendall's τ-b between two orders of the same things, None if one of them holds all things equal."""
+    several = len(set(first)) > 1 and len(set(second)) > 1
+    return float(kendalltau(first, second).statistic) if several else None
 
 
 # ==== Sec. 3.1, α may not represent the operation strength: Fig. 1, 2 and 7 =========================================

@@ -54,7 +54,6 @@ OTHER_LOOKS: tuple[Look, ...] = (
     ("#2a8c55", "v", "-."), ("#8a4fb5", "D", ":"), ("#0e8f9c", "P", "--"), ("#b8860b", "X", "-"), ("black", "*", "-."),
     ("#d4679c", "d", ":"), ("#6b4423", "p", "--"), (GREY, "h", "-"),
 )  # fmt: skip
-HATCHED = {"color": "#f2b45c", "edgecolor": "black", "hatch": "///", "linewidth": 0.6}  # bars beside plain blue ones
 ALPHA, TRUTH = "largest α", "the truth"  # orders of operations in `analyze.py fig1`, beside masks and strength
 AXES = {
     "epoch": "epoch of the search",
@@ -245,35 +244,30 @@ def _draw_seeds(
 
 
 def draw_preferences(figure: Figure, records: list[dict], rows: list[dict], metric: str, strength: str) -> None:
-    """Draws Fig. 2, a row per edge: by how much α prefers the skip connection to the convolution, and by how much it is
-    the stronger operation, with the range over the repeats. Where an edge has no two such operations, its first one is
-    compared with the mean of the others. To the right of zero it is preferred, or stronger."""
+    """Draws Fig. 2, a row per edge: by how much α prefers the skip connection (or else the first operation) to the mean
+    of the others, and by how much it is stronger, with the range over the repeats. metric: "accuracy" or "loss"."""
     figure.set_size_inches(9.5, 1.3 + 0.3 * len(records))
     left, right = figure.subplots(1, 2, sharey=True)
-    sign = 1 if metric == "accuracy" else -1
-    labels = []
+    labels, sign = [], 1 if metric == "accuracy" else -1
     for row, record in enumerate(records):
-        names = record["operations"]
+        names, columns = record["operations"], record["columns"]
         first = names.index("skip_connect") if "skip_connect" in names else 0
-        others = [number for number, name in enumerate(names) if number != first and is_convolution(name)]
-        others = others or [number for number in range(len(names)) if number != first]
-
-        def compare(column: str, key: str, record: dict = record, first: int = first, others: list = others) -> float:
-            values = [each[key] for each in record["columns"][column]["measured"]]
-            return values[first] - float(np.mean([values[other] for other in others]))
-
-        left.plot(compare(ALPHA, "weight"), row, "s", color=RED)
-        repeats = [sign * compare(column, metric) for column in record["columns"] if column.startswith(strength)]
+        leads = {}
+        for column in [ALPHA, *(name for name in columns if name.startswith(strength))]:
+            key = "weight" if column == ALPHA else metric
+            values = [each[key] for each in columns[column]["measured"]]
+            leads[column] = values[first] - (sum(values) - values[first]) / max(1, len(values) - 1)
+        left.plot(leads.pop(ALPHA), row, "s", color=RED)
+        repeats = [sign * lead for lead in leads.values()]
         right.plot([min(repeats), max(repeats)], [row, row], color="black", linewidth=1.5)
         right.plot(np.mean(repeats), row, "o", color="black")
         labels.append(f"{record['edge'][0]}→{record['edge'][1]}, {names[first]}")
     left.set_yticks(range(len(records)), labels, fontsize=8)
     left.invert_yaxis()
-    left.set_xlabel("softmax(α), less that of the convolution")
-    right.set_xlabel("accuracy (points)" if metric == "accuracy" else "loss (nats), how much lower")
-    left.set_title("(a) α", fontsize=10)
-    right.set_title(f"(b) strength: {strength}", fontsize=10)
-    for axes in (left, right):
+    left.set_xlabel("softmax(α), less that of the others")
+    right.set_xlabel("accuracy, how much higher (points)" if metric == "accuracy" else "loss, how much lower (nats)")
+    for axes, title in ((left, "(a) α"), (right, f"(b) strength: {strength}")):
+        axes.set_title(title, fontsize=10)
         axes.xaxis.get_major_locator().set_params(nbins=6)
         axes.axvline(0, color=GREY, linewidth=0.8)
         axes.grid(axis="y", linewidth=0.3)
@@ -299,26 +293,29 @@ def draw_gaps(figure: Figure, curves: dict[str, list[dict]], names: dict[str, st
 
 
 def draw_shuffles(figure: Figure, networks: dict[str, dict], chance: float) -> None:
-    """Draws Table 1: the test accuracy of each network before shuffling, and after it the mean with a dot per shuffle.
-    chance: the accuracy of guessing, in percent."""
+    """Draws Table 1: the test accuracy of each network before shuffling, as a star, and after each shuffle, with the
+    mean. chance: the accuracy of guessing, in percent."""
     figure.set_size_inches(7.5, 4)
     axes = figure.subplots()
-    for place, network in enumerate(networks.values()):
-        before, after = network["before"], network["after"]
-        axes.bar(place - 0.2, before, 0.38, color=BLUE, label="before")
-        axes.text(place - 0.2, before + 2, f"{before:.1f}", ha="center", fontsize=9)
-        if after:
-            axes.bar(place + 0.2, network["mean"], 0.38, **HATCHED, label="after, mean")
-            dots = place + 0.2 + 0.26 * ((np.arange(len(after)) + 0.5) / len(after) - 0.5)
-            axes.plot(dots, after, ".", color="black", markersize=5, label="after, each shuffle")
-            axes.text(place + 0.2, max(after) + 2, f"{network['mean']:.1f}", ha="center", fontsize=9)
+    _draw_columns(axes, {name: network["after"] for name, network in networks.items()})
+    before = [network["before"] for network in networks.values()]
+    axes.plot(range(len(before)), before, "*", color="black", markersize=11, label="before shuffling")
     axes.axhline(chance, color=GREY, linestyle="-.", linewidth=1, label="chance")
-    axes.set_xticks(range(len(networks)), [name.replace(" (", "\n(") for name in networks], fontsize=8.5)
-    axes.set_ylim(0, 112)
+    axes.set_ylim(0, 105)
     axes.set_ylabel("test accuracy (%)")
-    handles, labels = axes.get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
-    figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=4, fontsize=8.5)
+    axes.set_title("after each shuffle; thick line: mean", fontsize=10)
+    axes.legend(fontsize=8.5)
+
+
+def _draw_columns(axes: Axes, columns: dict[str, Sequence[float]]) -> None:
+    """Draws a column of points for each name, with a thick line at their mean."""
+    looks = choose_looks(list(columns))
+    for place, (name, values) in enumerate(columns.items()):
+        colour, marker, _ = looks[name]
+        axes.plot([place] * len(values), values, marker, color=colour, alpha=0.6, markersize=5)
+        if values:
+            axes.plot([place - 0.25, place + 0.25], [np.mean(values)] * 2, color=colour, linewidth=2.5)
+    axes.set_xticks(range(len(columns)), [name.replace(" (", "\n(") for name in columns], fontsize=8.5)
 
 
 def draw_selection(figure: Figure, records: list[dict], title: str, found: Genotype | Arch | None = None) -> None:
@@ -461,25 +458,20 @@ def draw_trajectories(
 
 
 def draw_errors(figure: Figure, by_seed: dict[str, dict[int, float]], known: dict[str, float]) -> None:
-    """Draws Table 4 on NAS-Bench-201: a column of points per method, one for each seed, with lines from what α chose to
-    what perturbation chose in the same supernet. by_seed: true test error in percent, by method and seed; known: the
-    errors of what needs no search, drawn as lines."""
-    figure.set_size_inches(1.6 + 1.1 * len(by_seed), 4.2)
+    """Draws Table 4 on NAS-Bench-201: a point for each method and seed, with lines from what α chose to what
+    perturbation chose in the same supernet. by_seed: true test error in percent, by method and seed; known: the errors
+    of what needs no search."""
+    figure.set_size_inches(2 + len(by_seed), 4.2)
     axes = figure.subplots()
-    looks = choose_looks(list(by_seed))
-    for place, (name, errors) in enumerate(by_seed.items()):
-        colour, marker, _ = looks[name]
-        axes.plot([place] * len(errors), errors.values(), marker, color=colour, alpha=0.6, markersize=5, linestyle="")
-        axes.plot([place - 0.25, place + 0.25], [np.mean(list(errors.values()))] * 2, color=colour, linewidth=2.5)
+    _draw_columns(axes, {name: list(errors.values()) for name, errors in by_seed.items()})
     if list(by_seed)[:2] == ["DARTS", "DARTS+PT"]:
         for seed, error in by_seed["DARTS"].items():
             axes.plot([0, 1], [error, by_seed["DARTS+PT"][seed]], color=GREY, linewidth=0.7, zorder=0)
     for (name, error), style in zip(known.items(), ("-.", "--"), strict=True):
         axes.axhline(error, color="black", linestyle=style, linewidth=1, label=f"{name}: {error:.2f}")
     axes.set_yscale("log")
-    axes.set_yticks([6, 7, 8, 10, 15, 20, 30, 45], [6, 7, 8, 10, 15, 20, 30, 45], minor=False)
     axes.minorticks_off()
-    axes.set_xticks(range(len(by_seed)), [name.replace(" (", "\n(") for name in by_seed], fontsize=8.5)
+    axes.set_yticks([6, 7, 8, 10, 15, 20, 30, 45], [6, 7, 8, 10, 15, 20, 30, 45])
     axes.set_ylabel(f"{AXES['test_error']}, CIFAR-10")
-    axes.legend(fontsize=8, loc="upper right")
     axes.set_title("what each seed finds; thick line: mean", fontsize=10)
+    axes.legend(fontsize=8)

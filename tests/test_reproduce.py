@@ -274,13 +274,6 @@ def test_a_study_says_first_what_it_will_run(tmp_path, benchmark, in_process, re
         assert announced.endswith(" minutes on 2 cores\n")
 
 
-def test_luck_is_the_chance_of_a_mean_as_low():
-    assert float(REPRODUCE.estimate_luck([1.0], [1.0, 2.0, 3.0, 4.0]).rstrip("%")) == pytest.approx(25, abs=1)
-    assert float(REPRODUCE.estimate_luck([1.0, 1.0], [1.0, 2.0, 3.0, 4.0]).rstrip("%")) == pytest.approx(6.25, abs=1)
-    assert REPRODUCE.estimate_luck([4.0, 4.0], [1.0, 2.0, 3.0, 4.0]) == "100.00%"
-    assert REPRODUCE.estimate_luck([0.5], [1.0, 2.0]) == "< 0.01%"
-
-
 # --------------------------------------------------------------------------------------------------- Fig. 6 and Fig. 9
 
 
