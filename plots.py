@@ -471,7 +471,8 @@ def draw_errors(figure: Figure, by_seed: dict[str, dict[int, float]], known: dic
         axes.axhline(error, color="black", linestyle=style, linewidth=1, label=f"{name}: {error:.2f}")
     axes.set_yscale("log")
     axes.minorticks_off()
-    axes.set_yticks([6, 7, 8, 10, 15, 20, 30, 45], [6, 7, 8, 10, 15, 20, 30, 45])
+    ticks = [6, 7, 8, 10, 15, 20, 30, 45, 90]
+    axes.set_yticks(ticks, ticks)
     axes.set_ylabel(f"{AXES['test_error']}, CIFAR-10")
     axes.set_title("what each seed finds; thick line: mean", fontsize=10)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
