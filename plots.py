@@ -236,7 +236,7 @@ def _draw_seeds(
     each x. shift: to the right, so that curves do not hide each other."""
     at = sorted(each for each, values in curve.items() if values)
     means = np.array([np.mean(curve[each]) for each in at])
-    ends = np.array([bootstrap(curve[each]) for each in at]).T
+    ends = np.array([bootstrap(curve[each]) for each in at]).reshape(-1, 2).T
     xs = np.array(at) + shift
     axes.errorbar(xs, means, abs(ends - means), color=colour, marker=marker, linestyle=style, label=label, capsize=2)
     for x, each in zip(xs, at, strict=True):
@@ -252,13 +252,13 @@ def draw_preferences(figure: Figure, records: list[dict], rows: list[dict], metr
     for row, record in enumerate(records):
         names, columns = record["operations"], record["columns"]
         first = names.index("skip_connect") if "skip_connect" in names else 0
-        leads = {}
-        for column in [ALPHA, *(name for name in columns if name.startswith(strength))]:
-            key = "weight" if column == ALPHA else metric
-            values = [each[key] for each in columns[column]["measured"]]
-            leads[column] = values[first] - (sum(values) - values[first]) / max(1, len(values) - 1)
-        left.plot(leads.pop(ALPHA), row, "s", color=RED)
-        repeats = [sign * lead for lead in leads.values()]
+        repeated = [name for name in columns if name == strength or name.startswith(f"{strength}, again")]
+        leads = []
+        for column in (ALPHA, *repeated):
+            values = [each["weight" if column == ALPHA else metric] for each in columns[column]["measured"]]
+            leads.append(values[first] - (sum(values) - values[first]) / max(1, len(values) - 1))
+        left.plot(leads[0], row, "s", color=RED)
+        repeats = [sign * lead for lead in leads[1:]]
         right.plot([min(repeats), max(repeats)], [row, row], color="black", linewidth=1.5)
         right.plot(np.mean(repeats), row, "o", color="black")
         labels.append(f"{record['edge'][0]}→{record['edge'][1]}, {names[first]}")

@@ -69,6 +69,7 @@ def test_fig2_draws_how_far_the_skip_connection_is_ahead(metric):
     ]
     columns = {"largest α": {"measured": [{"weight": 0.3}, {"weight": 0.7}]}}
     columns |= {f"tuned{end}": {"measured": each} for end, each in zip(("", ", again (1)"), measured, strict=True)}
+    columns["tuned10"] = {"measured": [{"accuracy": 0.0, "loss": 9.0}] * 2}  # another number of epochs
     records = [make_record("s2", edge, ("skip_connect", "sep_conv_3x3"), **columns) for edge in range(14)]
     left, right = draw(plots.draw_preferences, records, [], metric, "tuned").axes
     assert left.lines[0].get_xdata() == pytest.approx([-0.4])
@@ -80,6 +81,7 @@ def test_fig2_draws_how_far_the_skip_connection_is_ahead(metric):
 
 def test_curves_show_means_with_intervals_and_every_seed_in_the_colour_of_its_method():
     rows = [{"epoch": epoch, "column": "masks, by loss", "tau": [0.1 * epoch, 0.3, None]} for epoch in (0, 4)]
+    rows += [{"epoch": epoch, "column": "largest α", "tau": [None] * 3} for epoch in (0, 4)]  # α fixed at zero
     (axes,) = draw(plots.draw_agreement, [], rows, "loss", "strength").axes
     masks = next(each for each in axes.containers if each.get_label() == "masks, by loss").lines[0]
     assert list(masks.get_ydata()) == pytest.approx([0.15, 0.35])
