@@ -185,7 +185,7 @@ def compare_strengths(args: Namespace, supernets: list[Trained], edges: list[lis
     presets, spaces = [], {trained.settings["space"] for trained in supernets}
     for trained in supernets:
         key = trained.reads.preset, trained.reads.dataset, trained.settings["space"]
-        presets.append(runs.get_preset("select", *key)[1] | runs.get_preset("strength", *key)[1])
+        presets.append(runs.get_preset("select", *key)[1])
     if len(spaces) > 1 or any(preset != presets[0] for preset in presets):
         raise runs.UserError("--ckpt: supernets of different spaces, presets or data sets, which do not compare")
     if not any(edges):

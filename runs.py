@@ -125,8 +125,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "laptop digits": {"metric": "loss", "tune_epochs": 2, "passes": 3},
         "laptop nb201": {"metric": "loss", "tune_epochs": 1},
     },
-    # Fig. 1, 2 and 7, beside `select`: on the edges of S2 that were tried, one epoch ranks operations as six do.
-    "strength": {"paper": {}, "laptop": {"tune_epochs": 1}},
     "table1": {
         "paper": {"epochs": 164, "batch_size": 128, **_RESNET}, "laptop": {"epochs": 20, "batch_size": 64, **_RESNET},
     },

@@ -1,29 +1,68 @@
-# The commands behind docs/results.md. Run all of them from the project's folder with `bash -e docs/results.sh`, or copy
-# single lines. Give the same line again after a stop: what is finished is not computed again.
-
-# The digits.
+# The commands behind docs/results.md, under its titles. Run all of them from the project's folder with
+# `bash -e docs/results.sh`, or copy single lines. Give the same line again after a stop: what is finished is not
+# computed again.
 mkdir -p results/digits results/my_images
+
+# The main job
 python train_search.py --space s2 --save results/supernet.pt --resume
 python select.py --ckpt results/supernet.pt --save results/genotype.json --resume
 python retrain.py --arch results/genotype.json --save results/network.pt --resume
+
+# Table 4: NAS-Bench-201, on the digits
 python reproduce.py table4 --method all --seeds 200 201 202 203 204 205 206 207 208 209 210 211 212 213 214 \
     --keep-every 4 --folder results/digits
+python reproduce.py fig9 --ckpt results/digits/nb201-digits-epochs-0-2??.pt --tune-epochs 0 --folder results/untrained
+
+# Fig. 1: what α, masks and strength know
 python analyze.py fig1 --ckpt results/digits/nb201-digits-epochs-0-2??.pt \
     results/digits/nb201-digits-alpha-bilevel-2??.epoch0??.pt --edges 6 --tune-epochs 0 --repeats 1 --threads 1 \
     --save results/digits/curve.png --resume
-python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-2??.pt --edges 6 --tune-epochs 1 5 --threads 1 \
+python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-2??.pt --tune-epochs 1 5 --threads 1 \
     --save results/digits/fig1.png --resume
-python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-20[0-4].pt --edges 6 --tune-epochs 20 \
-    --threads 1 --save results/digits/fig1-20.png --resume
-python reproduce.py fig9 --ckpt results/digits/nb201-digits-epochs-0-2??.pt --tune-epochs 0 --folder results/untrained
-python reproduce.py table4 --layers 1 --seeds 200 201 202 203 204 205 206 207 208 209 210 211 212 213 214 \
-    --folder results/small
+
+# Table 4: NAS-Bench-201, on CIFAR-10 images
+python reproduce.py table4 --method all --seeds 0 1 2 3 4 --dataset my_images --preset laptop --layers 5 \
+    --image-size 8 --limit 1000 --epochs 60 --folder results/my_images/deep --jobs 2
+
+# Masks on more images
+python reproduce.py table4 --method DARTS --seeds 200 201 202 203 204 205 206 207 208 209 --dataset my_images \
+    --preset laptop --layers 5 --image-size 8 --limit 1000 --epochs 60 --folder results/my_images/deep --jobs 2
+python analyze.py fig1 --ckpt results/my_images/deep/nb201-*-alpha-bilevel-20?.pt --edges 6 --images 500 2000 8000 \
+    --tune-epochs 0 --repeats 1 --threads 1 --save results/my_images/deep/masks.png --resume
+
+# Fig. 4 and 8: selecting during the search
 python reproduce.py fig4 --seeds 200 201 202 203 204 --keep-every 4 --folder results/digits
-python reproduce.py fig6 results/digits/nb201-digits-darts-pt-2??.jsonl results/digits/nb201-digits-darts-pt-mag-2??.jsonl \
-    --save results/digits/fig6.png
+python reproduce.py fig4 --seeds 0 1 2 3 4 --dataset my_images --preset laptop --layers 5 --image-size 8 \
+    --limit 1000 --epochs 60 --folder results/my_images/deep --jobs 2
+
+# Fig. 6: validation accuracy during the selection
+python reproduce.py fig6 results/digits/nb201-digits-darts-pt-2??.jsonl \
+    results/digits/nb201-digits-darts-pt-mag-2??.jsonl --save results/digits/fig6.png
+
+# Fig. 9: how much tuning
 python reproduce.py fig9 --ckpt results/digits/nb201-digits-alpha-bilevel-20[0-4].pt --tune-epochs 0 1 2 5 10 30 \
-    --folder results/digits
+    --folder results/tuning
+
+# Fig. 3: the gap between α_skip and α_conv
 python analyze.py fig3 results/digits/nb201-digits-alpha-bilevel-2??.jsonl --save results/digits/fig3.png
+
+# Table 1: layers and edges change places
 python train_search.py --space s2 --seed 200 --threads 1 --save results/digits/s2-200.pt --resume
-python analyze.py fig2 --ckpt results/digits/s2-200.pt --repeats 3 --threads 1 --save results/digits/fig2.png --resume
 python analyze.py table1 --ckpt results/digits/s2-200.pt --shuffles 30 --threads 1 --save results/digits/table1.png --resume
+python train_search.py --space s2 --dataset my_images --preset laptop --image-size 16 --seed 200 --threads 1 \
+    --save results/my_images/s2-200.pt --resume
+python analyze.py table1 --ckpt results/my_images/s2-200.pt --shuffles 30 --threads 1 \
+    --save results/my_images/table1.png --resume
+
+# S1-S4 with three cells
+python reproduce.py table3 --run --folder results/digits
+python reproduce.py table3 --run --dataset my_images --preset laptop --image-size 16 --folder results/my_images/s1-s4 \
+    --jobs 2
+python analyze.py fig2 --ckpt results/digits/s2-200.pt --tune-epochs 1 --repeats 3 --threads 1 \
+    --save results/digits/fig2.png --resume
+
+# Your own images: a trial
+python train_search.py --space s2 --dataset my_images --preset laptop --image-size 20 --threads 1 \
+    --save results/my_images/supernet.pt --resume
+python select.py --ckpt results/my_images/supernet.pt --threads 1 --save results/my_images/genotype.json --resume
+python retrain.py --arch results/my_images/genotype.json --threads 1 --save results/my_images/network.pt --resume

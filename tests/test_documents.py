@@ -66,11 +66,13 @@ def test_the_pages_have_commands_of_every_script():
     assert ("reproduce.py", ["table4"]) in commands
 
 
-def test_the_list_of_commands_has_those_of_the_results_page_and_each_can_be_given_again():
-    page, commands = (find_commands(ROOT / "docs" / f"results.{end}") for end in ("md", "sh"))
-    block = [(script, words) for script, words in page if any("results/" in word for word in words)]
-    assert sorted(block) == sorted(commands)
-    assert all("--resume" in words for script, words in commands if script not in ("analyze.py", "reproduce.py"))
+def test_the_list_of_commands_has_the_titles_of_the_results_page_and_each_can_be_given_again():
+    page, script = ((ROOT / "docs" / f"results.{end}").read_text("utf-8") for end in ("md", "sh"))
+    titles = re.findall(r"^# (.+)\npython", script, re.MULTILINE)
+    assert len(titles) > 8
+    assert set(titles) <= set(re.findall(r"^## (.+)$", page, re.MULTILINE))
+    for name, words in find_commands(ROOT / "docs" / "results.sh"):
+        assert "--resume" in words or name == "reproduce.py" or words[0] == "fig3", "fig3 takes seconds"
 
 
 def test_a_criterion_of_your_own_selects_as_the_page_shows(folder, capsys):
