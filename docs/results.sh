@@ -17,7 +17,7 @@ python reproduce.py fig9 --ckpt results/digits/nb201-digits-epochs-0-2??.pt --tu
 python analyze.py fig1 --ckpt results/digits/nb201-digits-epochs-0-2??.pt \
     results/digits/nb201-digits-alpha-bilevel-2??.epoch0??.pt --edges 6 --tune-epochs 0 --repeats 1 --threads 1 \
     --save results/digits/curve.png --resume
-python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-2??.pt --tune-epochs 1 5 --threads 1 \
+python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-2??.pt --edges 2 --tune-epochs 1 5 --threads 1 \
     --save results/digits/fig1.png --resume
 
 # Table 4: NAS-Bench-201, on CIFAR-10 images
