@@ -24,7 +24,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean, mean, stdev
 from typing import Any
@@ -60,11 +60,13 @@ def load_supernets(args: Namespace) -> list[Trained]:
     return [load_supernet(path, device, args.dataset, args.data, other_images=bool(args.dataset)) for path in paths]
 
 
-@contextmanager
-def open_run(
-    args: Namespace, supernets: Sequence[Trained], standard: dict[str, Any], values: dict[str, Any]
-) -> Iterator[runs.Run]:  # fmt: skip
-    """Opens the run of a command that measures. A measurement leaves its network as it was, so there is no state.
+def measure_all(
+    args: Namespace, supernets: Sequence[Trained], standard: dict[str, Any], values: dict[str, Any],
+    plan: Sequence[Callable[[], Record]], unit: str, draw: Callable[[Figure, list[Record]], None],
+    summarise: Callable[[list[Record]], Any],
+) -> list[Record]:  # fmt: skip
+    """Takes the measurements of a plan, as a run, and returns their records. A measurement leaves its network as it
+    was, so there is no state. Writes the records with a summary as JSON, and a picture.
 
     values: the settings that the measurements depend on, beside the supernets and the seed; standard: of the preset.
     """
@@ -78,17 +80,22 @@ def open_run(
         **values,
     }
     what = f"{args.command} of {', '.join(settings['files'])}, preset {reads.preset}, seed {args.seed}"
+
+    def picture(figure: Figure) -> None:
+        draw(figure, run.records)
+
     with runs.Run(save, "analysis", settings, args.resume) as run:
         if not run.finished:
             runs.announce(f"{what}, on {device}, {reads.dataset}", standard, values, save)
             run.begin({"fingerprint": [trained.data.fingerprint for trained in supernets]})
-        yield run
-    print(f"\nwritten to {run.picture} and {run.save}")
-
-
-def write_measurements(run: runs.Run, summary: dict[str, Any]) -> None:
-    """Writes what was measured, with a summary, as JSON."""
-    runs.write_json(run.save, {**run.settings, "summary": summary, "measured": run.records})
+            steps = (measure() for measure in plan[len(run.records) :])
+            for record in run.follow(steps, len(plan), unit):
+                run.keep()
+                run.draw(picture)
+            runs.write_json(save, {**settings, "summary": summarise(run.records), "measured": run.records})
+            run.finish(picture)
+    print(f"\nwritten to {run.picture} and {save}")
+    return run.records
 
 
 def save_figure(picture: Path, numbers: Any, draw: Callable[[Figure], None]) -> None:
@@ -133,8 +140,8 @@ def draw_fresh(trained: Trained, count: int) -> Images:
 
 
 def measure_strength(
-    judge: ptnas.Judge, cell_type: str, edge: int, tunings: Sequence[int], repeats: int, fresh: Sequence[Images] = (),
-    truth: Truth | None = None,
+    judge: ptnas.Judge, cell_type: str, edge: int, tunings: Sequence[int], repeats: int, facts: Record,
+    fresh: Sequence[Images] = (), truth: Truth | None = None,
 ) -> Record:  # fmt: skip
     """Ranks the operations of an undecided edge in several ways, the columns of the record:
 
@@ -146,7 +153,7 @@ def measure_strength(
 
     The paper tunes "until it converges again". Here all operations are tuned for the same number of epochs, one of
     `tunings`; `repeats` times, each with other batches. Tuning takes place on a copy of the supernet. A column has for
-    each operation what was measured, and its place: the weakest has 0, and equals share one.
+    each operation what was measured, and its place: the weakest has 0, and equals share one. facts: for the record.
     """
 
     def vary(valid: Any = judge.valid, **changes: Any) -> ptnas.Judge:
@@ -161,10 +168,11 @@ def measure_strength(
         for metric in ("accuracy", "loss"):
             score = vary(metric=metric).score
             scores[f"masks, by {metric}{where}"] = [score(each, sign=-1) for each in measured]
-    for epochs, repeat in itertools.product(tunings, range(repeats)):
-        trial = vary(tune_epochs=epochs).copy()
-        trial.bilevel.epochs += 1000 * repeat  # the batches depend on it
-        scores[name_strength(epochs, repeat)] = ptnas.discretization(trial, candidates)
+    for epochs in tunings:
+        for repeat in range(repeats if epochs else 1):
+            trial = vary(tune_epochs=epochs).copy()
+            trial.bilevel.epochs += 1000 * repeat  # the batches depend on it
+            scores[name_strength(epochs, repeat)] = ptnas.discretization(trial, candidates)
     if truth:
         errors = [truth[edge, name] for name in names]
         scores[TRUTH] = [ptnas.Score((-error,), {"error": error}) for error in errors]
@@ -173,74 +181,71 @@ def measure_strength(
         ranks = [score.rank for score in each]
         places = [sorted(ranks).index(rank) for rank in ranks]
         columns[column] = {"places": places, "measured": [score.measured for score in each]}
-    return {"cell": cell_type, "edge": list(space.edges[edge]), "operations": names, "columns": columns}
+    return facts | {"cell": cell_type, "edge": list(space.edges[edge]), "operations": names, "columns": columns}
 
 
 def name_strength(epochs: int, repeat: int = 0) -> str:
-    return f"discretized, tuned for {epochs}" + (f", again ({repeat})" if repeat else "")
+    return f"discretized, {epochs} epochs of tuning" + (f", again ({repeat})" if repeat else "")
 
 
 def compare_strengths(args: Namespace, supernets: list[Trained], edges: list[list[Edge]], draw: Draw) -> None:
     """Measures the strengths on these edges of each supernet, draws and prints them. Raises UserError."""
-    presets, spaces = [], {trained.settings["space"] for trained in supernets}
-    for trained in supernets:
-        key = trained.reads.preset, trained.reads.dataset, trained.settings["space"]
-        presets.append(runs.get_preset("select", *key)[1])
-    if len(spaces) > 1 or any(preset != presets[0] for preset in presets):
-        raise runs.UserError("--ckpt: supernets of different spaces, presets or data sets, which do not compare")
+    names = ("space", "preset", "dataset", "alpha", "noise", "sgas", "order", "layers", "channels")
+    for name in names:
+        if len({trained.settings[name] for trained in supernets}) > 1:
+            raise runs.UserError(f"--ckpt: the supernets differ in {name}, and do not compare")
     if not any(edges):
         raise runs.UserError(f"{supernets[0].path}: the search decided all edges: there is nothing to compare")
-    standard = ptnas.SelectionSettings.of(presets[0])
+    reads, space = supernets[0].reads, supernets[0].settings["space"]
+    standard = ptnas.SelectionSettings.of(runs.get_preset("select", reads.preset, reads.dataset, space)[1])
     settings = replace(standard, seed=args.seed, **runs.override({}, args, "metric"))
     tunings = args.tune_epochs or [settings.tune_epochs]
     values = {"metric": settings.metric, "tune_epochs": tunings, "repeats": args.repeats, "passes": settings.passes}
     values |= {name: getattr(args, name) for name in ("images", "edges", "cell") if name in args}
-    benchmark = runs.load_benchmark() if spaces == {"nb201"} else {}
+    defaults = asdict(standard) | {"tune_epochs": [standard.tune_epochs], "repeats": 2, "images": [], "edges": 3}
+    benchmark = runs.load_benchmark() if space == "nb201" else {}
     truth, strength, plan = average_truth(benchmark), name_strength(tunings[-1]), []
     for trained, own in zip(supernets, edges, strict=True):
         trained.bilevel.start_tuning()
         judge = ptnas.Judge(trained.bilevel, settings, trained.train, trained.valid)
         fresh = [draw_fresh(trained, count) for count in args.images]
         facts = {"supernet": trained.path.name, "epoch": trained.bilevel.epochs}
-        plan += [(facts, judge, *edge, tunings, args.repeats, fresh, truth) for edge in own]
+        how = {"tunings": tunings, "repeats": args.repeats, "fresh": fresh, "truth": truth, "facts": facts}
+        plan += [partial(measure_strength, judge, *edge, **how) for edge in own]
+    summarise = partial(summarise_agreement, strength=strength, benchmark=benchmark)
 
-    def picture(figure: Figure) -> None:
-        draw(figure, run.records, summarise_agreement(run.records, strength, benchmark), settings.metric, strength)
+    def picture(figure: Figure, records: list[Record]) -> None:
+        draw(figure, records, summarise(records), settings.metric, strength)
 
-    with open_run(args, supernets, asdict(standard) | {"tune_epochs": [standard.tune_epochs]}, values) as run:
-        if not run.finished:
-            steps = (facts | measure_strength(*edge) for facts, *edge in plan[len(run.records) :])
-            for record in run.follow(steps, len(plan), "edge"):
-                run.keep()
-                run.draw(picture)
-            write_measurements(run, summarise_agreement(run.records, strength, benchmark))
-            run.finish(picture)
-    print_agreement(summarise_agreement(run.records, strength, benchmark))
+    print_agreement(summarise(measure_all(args, supernets, defaults, values, plan, "edge", picture, summarise)))
 
 
 def summarise_agreement(records: Sequence[Record], strength: str, benchmark: runs.Benchmark) -> list[Record]:
     """Returns for the supernets after each number of epochs, and for each column, lists of one value per supernet:
 
     tau:    mean over its edges of the rank correlation with the truth, or with `strength` where there is none.
-    finds:  percentage of the edges on which the column puts the same operation first.
-    again:  mean rank correlation of the column with itself under another seed of tuning.
+    first:  percentage of its edges on which the column puts the same operation first.
+    again:  mean rank correlation of the column with itself when it is tuned with other batches.
     error:  true test error, in percent on CIFAR-10, of the cell that has its first operation on each of the six edges.
+
+    A value is None where the column holds all operations equal, as a fixed α does.
     """
     rows = []
     for epoch, column in itertools.product(sorted({record["epoch"] for record in records}), records[0]["columns"]):
-        row: Record = {"epoch": epoch, "column": column, "tau": [], "finds": [], "again": [], "error": []}
+        row: Record = {"epoch": epoch, "column": column, "tau": [], "first": [], "again": [], "error": []}
         own = [record for record in records if record["epoch"] == epoch]
         for _, group in itertools.groupby(own, lambda record: record["supernet"]):
             edges = list(group)
             places = {name: [record["columns"][name]["places"] for record in edges] for name in edges[0]["columns"]}
-            firsts = [each.index(max(each)) for each in places[column]]
-            reference, again = places.get(TRUTH, places[strength]), places.get(f"{column}, again (1)", ())
+            reference = places.get(TRUTH, places[strength])
             row["tau"].append(average_tau(places[column], reference))
-            row["again"].append(average_tau(places[column], again))
+            row["again"].append(average_tau(places[column], places.get(f"{column}, again (1)", ())))
+            firsts = [each.index(max(each)) for each in places[column]]
             same = [each[first] == max(each) for first, each in zip(firsts, reference, strict=True)]
-            row["finds"].append(100 * sum(same) / len(same))
+            differ = any(len(set(each)) > 1 for each in places[column])
+            row["first"].append(100 * fmean(same) if differ else None)
             chosen = {tuple(r["edge"]): r["operations"][first] for r, first in zip(edges, firsts, strict=True)}
-            if benchmark and len(chosen) == 6:
+            if benchmark and differ and len(chosen) == 6:
                 cell = Arch(tuple(chosen[edge] for edge in SPACES["nb201"].edges))
                 row["error"].append(benchmark[str(cell)]["cifar10"])
         rows.append(row)
@@ -249,21 +254,25 @@ def summarise_agreement(records: Sequence[Record], strength: str, benchmark: run
 
 def average_tau(first: Sequence[list[int]], second: Sequence[list[int]]) -> float | None:
     """Returns the mean rank correlation of two columns over the edges on which both tell operations apart."""
-    taus = [correlate_ranks(*pair) for pair in zip(first, second, strict=False)]
-    return fmean(tau for tau in taus if tau is not None) if any(tau is not None for tau in taus) else None
+    taus = [tau for pair in zip(first, second, strict=False) if (tau := correlate_ranks(*pair)) is not None]
+    return fmean(taus) if taus else None
 
 
 def print_agreement(rows: Sequence[Record]) -> None:
-    """Prints the summary as a table, with 95% intervals over the supernets."""
-    truth = any(row["column"] == TRUTH for row in rows)
-    reference = "the truth" if truth else "strength"
-    print(f"\nmeans over {len(rows[0]['tau'])} supernets, with 95% intervals; τ: rank correlation\n")
-    header = f"| epoch | ranked by | τ with {reference} | puts the same first (%) | τ under another seed"
-    print(f"{header} | true error (%) |")
-    print("|---|---|---|---|---|---|")
-    for row in rows:
-        values = " | ".join(plots.format_mean(row[name]) for name in ("tau", "finds", "again", "error"))
-        print(f"| {row['epoch']} | {row['column']} | {values} |")
+    """Prints the summary as a table."""
+    reference = "the truth" if any(row["column"] == TRUTH for row in rows) else "strength"
+    header = [
+        "epoch",
+        "ranked by",
+        f"τ with {reference}",
+        "the same first (%)",
+        "τ with other batches",
+        "true error (%)",
+    ]
+    values = ("tau", "first", "again", "error")
+    table = [[row["epoch"], row["column"], *(plots.format_mean(row[name]) for name in values)] for row in rows]
+    most = max(len(row["tau"]) for row in rows)
+    runs.print_table(f"supernets: {most}; means over them with 95% intervals; τ: rank correlation", header, table)
 
 
 def fig1(args: Namespace) -> None:
@@ -272,9 +281,9 @@ def fig1(args: Namespace) -> None:
     The strength of an operation is the accuracy after discretizing the edge to it and tuning the rest. On nb201 there
     is the truth beside it. Of supernets after different numbers of epochs it draws curves.
     """
-    generator, supernets, edges = random.Random(args.seed), load_supernets(args), []
+    supernets, edges = load_supernets(args), []
     for trained in supernets:
-        supernet = trained.bilevel.supernet
+        supernet, generator = trained.bilevel.supernet, random.Random(f"{args.seed} {trained.reads.seed}")
         left = [(cell_type, edge) for cell_type in supernet.space.cell_types for edge in supernet.undecided(cell_type)]
         edges.append(sorted(generator.sample(left, min(args.edges, len(left)))))
     curves = len({trained.bilevel.epochs for trained in supernets}) > 1
@@ -305,12 +314,15 @@ def fig3(args: Namespace) -> None:
     """
     logs = args.logs or [Path("supernet.jsonl")]
     curves, names = {str(log): read_log(log) for log in logs}, {str(log): name_search(log) for log in logs}
-    print("| log | epochs | validation accuracy (%), first and last | gap, first and last | rank correlation (τ) |")
-    print("|---|---|---|---|---|")
+    if len(set(names.values())) < len(names):
+        names = {log: Path(log).stem for log in names}
+    rows = []
     for name, curve in curves.items():
         accuracies, gaps = ([record[key] for record in curve] for key in ("valid_accuracy", "skip_gap"))
-        ends = f"{accuracies[0]:.2f}, {accuracies[-1]:.2f} | {gaps[0]:.4f}, {gaps[-1]:.4f}"
-        print(f"| {name} | {len(curve)} | {ends} | {plots.format_tau(correlate_ranks(accuracies, gaps))} |")
+        ends = f"{accuracies[0]:.2f}, {accuracies[-1]:.2f}", f"{gaps[0]:.4f}, {gaps[-1]:.4f}"
+        rows.append([name, len(curve), *ends, plots.format_mean([correlate_ranks(accuracies, gaps)])])
+    header = ["log", "epochs", "validation accuracy (%), first and last", "gap, first and last", "rank correlation (τ)"]
+    runs.print_table("The gap against the validation accuracy", header, rows)
     save_figure(args.save, curves, lambda figure: plots.draw_gaps(figure, curves, names))
 
 
@@ -465,19 +477,14 @@ def table1(args: Namespace) -> None:
             (measurement,) = ptnas.evaluate(network, test, batch_size)
         return {"network": kind, "shuffle": number, "test_accuracy": measurement.accuracy}
 
-    def picture(figure: Figure) -> None:
-        plots.draw_shuffles(figure, summarise_shuffles(run.records), chance=100 / len(trained.data.classes))
+    def picture(figure: Figure, records: list[Record]) -> None:
+        plots.draw_shuffles(figure, summarise_shuffles(records), chance=100 / len(trained.data.classes))
 
-    plan = [(kind, number) for kind in NETWORKS for number in range(args.shuffles + 1)]
-    with open_run(args, [trained], asdict(standard), {"shuffles": args.shuffles, **asdict(training)}) as run:
-        if not run.finished:
-            steps = (measure(kind, number) for kind, number in plan[len(run.records) :])
-            for record in run.follow(steps, len(plan), "shuffle"):
-                run.keep()
-                run.draw(picture)
-            write_measurements(run, summarise_shuffles(run.records))
-            run.finish(picture)
-    print_shuffles(run.records, Path(trained.reads.dataset).name)
+    plan = [partial(measure, kind, number) for kind in NETWORKS for number in range(args.shuffles + 1)]
+    values = {"networks": NETWORKS, "shuffles": args.shuffles, **asdict(training)}
+    defaults = asdict(standard) | {"networks": NETWORKS, "shuffles": 10}
+    records = measure_all(args, [trained], defaults, values, plan, "shuffle", picture, summarise_shuffles)
+    print_shuffles(records, Path(trained.reads.dataset).name)
 
 
 def train_network(kind: str, settings: ptnas.RetrainSettings, trained: Trained, args: Namespace) -> Staged:
@@ -515,13 +522,13 @@ def summarise_shuffles(records: Sequence[Record]) -> dict[str, Record]:
 
 def print_shuffles(records: Sequence[Record], dataset: str) -> None:
     """Prints the summary beside the paper's numbers."""
-    summary = summarise_shuffles(records)
-    print(f"\nTable 1: test accuracy (%) on {dataset}, {len(summary['VGG']['after'])} shuffles, mean ± sd\n")
-    print("| | paper (CIFAR-10): before | after | here: before | after |\n|---|---|---|---|---|")
+    rows, summary = [], summarise_shuffles(records)
     for kind, here in summary.items():
-        paper = "{:.2f} | {:.2f} ± {:.2f}".format(*TABLE_1[kind]) if kind in TABLE_1 else "- | -"
+        paper = "{:.2f}, {:.2f} ± {:.2f}".format(*TABLE_1[kind]).split(", ") if kind in TABLE_1 else ["-", "-"]
         deviation = f" ± {here['sd']:.2f}" if here["sd"] is not None else ""
-        print(f"| {kind} | {paper} | {here['before']:.2f} | {here['mean']:.2f}{deviation} |")
+        rows.append([kind, *paper, f"{here['before']:.2f}", f"{here['mean']:.2f}{deviation}"])
+    title = f"Table 1: test accuracy (%) on {dataset}, {len(summary['VGG']['after'])} shuffles, mean ± sd"
+    runs.print_table(title, ["", "paper (CIFAR-10): before", "after", "here: before", "after"], rows)
 
 
 # ==== Cells: Fig. 5 and 10-24 =======================================================================================

@@ -81,14 +81,10 @@ def escape_name(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
 
 
-def format_tau(tau: float | None) -> str:
-    """Returns a rank correlation as text, "-" where there is none."""
-    return "-" if tau is None else f"{tau:.2f}"
-
-
 def bootstrap(values: Sequence[float]) -> tuple[float, float]:
     """Returns the 95% interval of the mean of values, one per seed: percentiles of the means of 10,000 draws with
-    replacement (Efron, 1979). With few seeds it is a little too narrow."""
+    replacement (Efron, 1979). It is too narrow: with 15 normal values it misses the true mean 8 times in 100, with
+    five 17 times, with three 24 times."""
     draws = np.random.default_rng(0).choice(np.array(values), (10_000, len(values)))
     low, high = np.percentile(draws.mean(axis=1), (2.5, 97.5))
     return float(low), float(high)
@@ -104,9 +100,12 @@ def format_mean(values: Sequence[float | None]) -> str:
 
 
 def choose_looks(names: Sequence[str]) -> dict[str, Look]:
-    """Returns how each curve looks: as LOOKS says, the others in their order."""
-    others = itertools.cycle(OTHER_LOOKS)
-    return {name: LOOKS.get(name.partition(",")[0]) or next(others) for name in names}
+    """Returns how each curve looks: as LOOKS says, but once only, the others in their order."""
+    others, looks = itertools.cycle(OTHER_LOOKS), {}
+    for name in names:
+        own = LOOKS.get(name.partition(",")[0])
+        looks[name] = own if own and own not in looks.values() else next(others)
+    return looks
 
 
 def draw_search(figure: Figure, records: list[dict], space: Space) -> None:

@@ -36,7 +36,7 @@ import textwrap
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -405,6 +405,13 @@ def announce(what: str, preset: dict[str, Any], values: dict[str, Any], save: Pa
     files = ", ".join(str(path) for path in dict.fromkeys(name_files(save)))
     for line in (what, "differs from the preset: " + (", ".join(changed) or "nothing"), f"writes {files}"):
         print(textwrap.shorten(line, 100, placeholder=" ..."), flush=True)
+
+
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Prints a table in Markdown."""
+    print(f"\n{title}\n")
+    for row in (header, ["---"] * len(header), *rows):
+        print(f"| {' | '.join(map(str, row))} |")
 
 
 # ==== Device, seeds, processes ======================================================================================

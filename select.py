@@ -59,10 +59,12 @@ def command(argv: Sequence[str] | None) -> None:
     dataset = args.dataset or search["dataset"]
     preset, standard = runs.get_preset("select", args.preset or search["preset"], dataset, search["space"])
     values = runs.override(standard, args, "criterion", "metric", "tune_epochs", "alpha")
+    if search.get("alpha") == "fixed":
+        if values.get("criterion") == "magnitude" or args.alpha == "bilevel":
+            wish = "--alpha bilevel trains α" if args.alpha == "bilevel" else "--criterion magnitude ranks by α"
+            raise runs.UserError(f"{wish}, and the search of this supernet kept α at 0")
+        values["alpha"] = "fixed"
     settings = SelectionSettings.of(values | {"seed": args.seed})
-    if search.get("alpha") == "fixed" and (settings.criterion == "magnitude" or args.alpha == "bilevel"):
-        wish = "--criterion magnitude ranks by α" if settings.criterion == "magnitude" else "--alpha bilevel trains α"
-        raise runs.UserError(f"{wish}, and the search of this supernet kept α at 0")
     if args.benchmark and search["space"] != "nb201":
         raise runs.UserError(f"--benchmark is for the space nb201, and {args.ckpt} is of {search['space']}")
     benchmark = runs.load_benchmark(args.benchmark) if search["space"] == "nb201" else {}

@@ -9,7 +9,7 @@
     python train_search.py --space darts --dataset my_images --preset laptop --save mine.pt
     python train_search.py --space nb201 --dataset my_images --preset laptop --keep-every 5
 
-Writes supernet.pt (for select.py), supernet.jsonl and supernet.png.
+Writes supernet.pt (for select.py), supernet.jsonl and, unless there are no epochs, supernet.png.
 """
 
 from __future__ import annotations
@@ -70,9 +70,11 @@ def command(argv: Sequence[str] | None) -> None:
             if settings.sgas != "none" and not SPACES[args.space].has_none:
                 runs.note(f"note: {args.space} has no `none`, so importance is constant and certainty orders the edges")
             train(run, settings, data, args, device)
-    accuracy = f", validation accuracy {run.records[-1]['valid_accuracy']:.2f}%" if run.records else ""
-    accuracy += " before the last decisions" if settings.sgas != "none" else ""
-    print(f"supernet {args.save}: space {args.space}, {settings.epochs} epochs{accuracy}")
+    result = f"supernet {args.save}: space {args.space}, {settings.epochs} epochs"
+    if run.records:
+        result += f", validation accuracy {run.records[-1]['valid_accuracy']:.2f}%"
+        result += " before the last decisions" if settings.sgas != "none" else ""
+    print(result)
 
 
 def train(run: runs.Run, settings: SearchSettings, data: ImageData, args: Namespace, device: torch.device) -> None:

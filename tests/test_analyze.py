@@ -1,7 +1,6 @@
 """Sec. 3, measured: the strength of operations (Fig. 1, 2 and 7), the gap (Fig. 3), shuffled edges (Table 1)."""
 
 import copy
-import itertools
 import json
 import random
 import re
@@ -123,17 +122,21 @@ def test_strength_is_what_a_copy_of_the_supernet_reaches_with_the_operation_alon
         Batches(*make_images(12, seed=2)),
         {(2, "noise"): 9.0, (2, "skip_connect"): 9.0, (2, "sep_conv_3x3"): 5.0},
     )
-    record = ANALYZE.measure_strength(judge, "normal", 2, [0, 2], 2, [fresh], truth)
+    record = ANALYZE.measure_strength(judge, "normal", 2, [0, 2], 2, {"epoch": 1}, [fresh], truth)
     assert torch.equal(supernet(images), before)
     assert torch.equal(torch.get_rng_state(), random_state)
-    assert (record["edge"], record["operations"]) == ([0, 3], list(supernet.space.operations["normal"][2]))
+    assert (record["epoch"], record["edge"], record["operations"]) == (
+        1,
+        [0, 3],
+        list(supernet.space.operations["normal"][2]),
+    )
     wanted = {"largest α": [{"weight": weight} for weight in supernet.theta()["normal"][2].tolist()]}
     for where, valid in (("", judge.valid), (", 12 images", fresh)):
         other = ptnas.Judge(judge.bilevel, judge.settings, DATA, valid)
         masked = other.measure([ptnas.Candidate("normal", 2, operation) for operation in range(2)])
         for each in ("accuracy", "loss"):
             wanted[f"masks, by {each}{where}"] = [{"accuracy": m.accuracy, "loss": m.loss} for m in masked]
-    for epochs, repeat in itertools.product((0, 2), range(2)):
+    for epochs, repeat in ((0, 0), (2, 0), (2, 1)):
         reached = []
         for operation in range(2):
             trial = judge.copy()
@@ -183,11 +186,11 @@ def test_agreement_is_averaged_over_edges_first_and_then_over_supernets(benchmar
     rows = {(row["epoch"], row["column"]): row for row in ANALYZE.summarise_agreement(records, "s", table)}
     assert next(iter(rows)) == (0, "α"), "the untrained supernet comes first"
     last = rows[8, "α"]
-    assert (last["tau"], last["finds"]) == (pytest.approx([1.0, -1.0]), [100.0, 0.0])
+    assert (last["tau"], last["first"]) == (pytest.approx([1.0, -1.0]), [100.0, 0.0])
     best = str(Arch((records[0]["operations"][4],) * 6))
     assert last["error"] == [table[best]["cifar10"]], "only where all six edges were measured"
     assert rows[8, "s"]["again"] == pytest.approx([-1.0, 1.0])
-    assert rows[0, "α"]["tau"] == [None], "equal weights have no order"
+    assert (rows[0, "α"]["tau"], rows[0, "α"]["first"]) == ([None], [None]), "equal weights have no order"
     assert rows[0, "s"]["tau"] == pytest.approx([-1.0])
     without = [{**record, "columns": {name: record["columns"][name] for name in ("α", "s")}} for record in records]
     row = ANALYZE.summarise_agreement(without, "s", {})[2]
@@ -214,6 +217,7 @@ def folder(tmp_path_factory):
         ("other", "--space", "nb201", "--layers", "1", "--seed", "1"),
         ("fixed", "--space", "s2", "--alpha", "fixed"),
         ("untrained", "--space", "nb201", "--layers", "1", "--epochs", "0"),
+        ("snapshots", "--space", "nb201", "--layers", "1", "--epochs", "2", "--keep-every", "1"),
         ("s1", "--space", "s1"),
         ("s4", "--space", "s4"),
         ("decided", "--space", "nb201", "--layers", "1", "--sgas", "magnitude", "--epochs", "8", "--keep-every", "5"),
@@ -258,9 +262,11 @@ def test_fig1_measures_random_edges_of_several_supernets(folder, tmp_path, capsy
 
 
 def test_fig1_draws_snapshots_as_a_curve_after_the_untrained_supernet(folder, tmp_path):
-    paths = [folder / "nb201.pt", folder / "untrained.pt", folder / "decided.epoch005.pt"]
+    paths = [folder / f"{name}.pt" for name in ("snapshots", "untrained", "snapshots.epoch001")]
     found = run(tmp_path, "fig1", "--ckpt", *paths, "--repeats", "1", "--images", "100")
-    assert list(dict.fromkeys(row["epoch"] for row in found["summary"])) == [0, 1, 5]
+    assert list(dict.fromkeys(row["epoch"] for row in found["summary"])) == [0, 1, 2]
+    edges = [record["edge"] for record in found["measured"]]
+    assert edges[:2] == edges[2:4] == edges[4:], "snapshots of one search have the same edges"
     assert "masks, by loss, 100 images" in found["measured"][0]["columns"]
 
 
@@ -290,7 +296,7 @@ def test_fig3_is_drawn_from_the_log_alone(folder, tmp_path, capsys):
     records = [json.loads(line) for line in log.read_text().splitlines()]
     assert curve == [{name: record[name] for name in ("epoch", "valid_accuracy", "skip_gap")} for record in records]
     tau = kendalltau(*([record[name] for record in records] for name in ("valid_accuracy", "skip_gap"))).statistic
-    assert capsys.readouterr().out.splitlines()[2].endswith(f"| {tau:.2f} |")
+    assert capsys.readouterr().out.splitlines()[5].endswith(f"| {tau:.2f} |")
 
 
 def test_table1_measures_before_and_after_every_shuffle(folder, tmp_path, capsys):
@@ -385,7 +391,7 @@ def test_errors_of_the_user_become_one_line(folder, tmp_path, monkeypatch, capsy
     ckpt = {name: ["--ckpt", str(folder / f"{name}.pt")] for name in ("supernet", "nb201", "decided", "none")}
     cases = [
         *(([command], "python train_search.py --space s2") for command in ("fig1", "fig2", "fig3", "table1")),
-        (["fig1", *ckpt["supernet"], str(folder / "nb201.pt")], "different spaces"),
+        (["fig1", *ckpt["supernet"], str(folder / "nb201.pt")], "differ in space"),
         (["fig1", *ckpt["nb201"], "--images", "2000"], "left 1181 images out"),
         (["fig1", *ckpt["none"]], "there is no file"),
         (["fig1", *ckpt["decided"]], "the search decided"),

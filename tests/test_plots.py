@@ -89,6 +89,9 @@ def test_curves_show_means_with_intervals_and_every_seed_in_the_colour_of_its_me
     curves = {"nb201": {"DARTS+PT (fix α)": {1: [5.0, 7.0]}, "DARTS": {1: [9.0], 2: [8.0, 10.0]}}}
     (axes,) = draw(plots.draw_trajectories, curves, {"nb201": 9.0}, "epoch", "test_error").axes
     assert [each.lines[0].get_color() for each in axes.containers] == [plots.BLUE, plots.RED]
+    looks = list(plots.choose_looks(["α bilevel, 0 epochs", "α bilevel, 32 epochs", "SGAS"]).values())
+    assert looks[0][0] == plots.ORANGE
+    assert len(set(looks)) == 3, "each has its own"
     assert [5.0, 7.0] in [list(line.get_ydata()) for line in axes.lines]
 
 
