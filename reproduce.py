@@ -555,7 +555,7 @@ def command(argv: Sequence[str] | None) -> None:
     command = add(table3, like=networks)
     command.add_argument("--space", nargs="+", choices=s1_to_s4, default=s1_to_s4)
     command.set_defaults(methods=MAIN_METHODS)
-    add(table4, like=nb201).set_defaults(methods=(*MAIN_METHODS, CONTROL, UNTRAINED))
+    add(table4, like=nb201).set_defaults(methods=(*MAIN_METHODS, UNTRAINED))
     add(fig4, "fig8", like=nb201).set_defaults(methods=MAIN_METHODS)
     command = add(fig6, like=runs.Parser(add_help=False))
     command.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="genotype.jsonl, with genotype.pt beside it")

@@ -24,12 +24,6 @@ python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-2??.pt -
 python reproduce.py table4 --method all --seeds 0 1 2 3 4 --dataset my_images --preset laptop --layers 5 \
     --image-size 8 --limit 1000 --epochs 60 --folder results/my_images/deep --jobs 2
 
-# Masks on more images
-python reproduce.py table4 --method DARTS --seeds 200 201 202 203 204 205 206 207 208 209 --dataset my_images \
-    --preset laptop --layers 5 --image-size 8 --limit 1000 --epochs 60 --folder results/my_images/fresh --jobs 2
-python analyze.py fig1 --ckpt results/my_images/fresh/nb201-*-alpha-bilevel-20?.pt --edges 6 --images 500 2000 8000 \
-    --tune-epochs 0 --threads 1 --save results/my_images/fresh/masks.png --resume
-
 # Fig. 4 and 8: selecting during the search
 python reproduce.py fig4 --seeds 200 201 202 203 204 --keep-every 4 --folder results/digits
 python reproduce.py fig4 --seeds 0 1 2 3 4 --dataset my_images --preset laptop --layers 5 --image-size 8 \

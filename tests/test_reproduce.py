@@ -187,7 +187,7 @@ def test_fig_4_and_table_4_share_their_runs(tmp_path, benchmark, in_process, rep
     reproduce("fig8", *flags)
     reproduce("fig4", *flags, "--method", REPRODUCE.UNTRAINED)
     assert [each["epoch"] for each in json.loads((tmp_path / "fig4.json").read_text())["points"]] == [0]
-    assert len(in_process) == 11, "the random choice and the untrained supernet are new"
+    assert len(in_process) == 10, "only the untrained supernet is new"
     for each in json.loads((tmp_path / "table4.json").read_text())["nb201"]:
         name = REPRODUCE.METHODS[each["method"]].slug
         assert each["test_error"] == json.loads((tmp_path / f"nb201-digits-{name}-0.json").read_text())["test_error"]
@@ -263,11 +263,11 @@ def test_all_methods_share_five_searches_and_an_untrained_supernet(tmp_path, ben
 def test_a_study_says_first_what_it_will_run(tmp_path, benchmark, in_process, reproduce, monkeypatch, capsys):
     flags = ["--benchmark", benchmark, *FAST]
     announced, *rest = reproduce("table4", *flags).splitlines()
-    assert announced == "to run: 3 searches and 5 selections, 2 at a time"
-    assert read_rows("\n".join(rest))["DARTS+random"][0] == "-"
+    assert announced == "to run: 3 searches and 4 selections, 2 at a time"
+    assert read_rows("\n".join(rest))["DARTS+PT (untrained)"][0] == "-"
     assert "to run" not in reproduce("table4", *flags)
     monkeypatch.setattr(REPRODUCE.Study, "run", lambda *_: None)
-    for command, searches, selections in (("table4", 9, 3 * 5), ("fig4", 6, 3 * 3 * 4)):
+    for command, searches, selections in (("table4", 9, 3 * 4), ("fig4", 6, 3 * 3 * 4)):
         assert REPRODUCE.main([command, "--folder", str(tmp_path / "new")]) == 2
         announced = capsys.readouterr().out
         assert announced.startswith(f"to run: {searches} searches and {selections} selections, 2 at a time: about ")
