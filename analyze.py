@@ -223,7 +223,9 @@ def compare_strengths(args: Namespace, supernets: list[Trained], edges: list[lis
 def summarise_agreement(records: Sequence[Record], strength: str, benchmark: runs.Benchmark) -> list[Record]:
     """Returns for the supernets after each number of epochs, and for each column, lists of one value per supernet:
 
-    tau:    mean over its edges of the rank correlation with the truth, or with `strength` where there is none.
+    tau:    mean over its edges of the rank correlation with the truth, or with `strength` if nobody knows the truth.
+            Without `none`: it is bad nearly everywhere, and masking it changes nothing, which ranks it last for free.
+    all:    the same with `none`.
     first:  percentage of its edges on which the column puts the same operation first.
     again:  mean rank correlation of the column with itself when it is tuned with other batches.
     error:  true test error, in percent on CIFAR-10, of the cell that has its first operation on each of the six edges.
@@ -232,13 +234,19 @@ def summarise_agreement(records: Sequence[Record], strength: str, benchmark: run
     """
     rows = []
     for epoch, column in itertools.product(sorted({record["epoch"] for record in records}), records[0]["columns"]):
-        row: Record = {"epoch": epoch, "column": column, "tau": [], "first": [], "again": [], "error": []}
+        row: Record = {"epoch": epoch, "column": column, "tau": [], "all": [], "first": [], "again": [], "error": []}
         own = [record for record in records if record["epoch"] == epoch]
         for _, group in itertools.groupby(own, lambda record: record["supernet"]):
             edges = list(group)
             places = {name: [record["columns"][name]["places"] for record in edges] for name in edges[0]["columns"]}
             reference = places.get(TRUTH, places[strength])
-            row["tau"].append(average_tau(places[column], reference))
+            real = [[name != "none" for name in record["operations"]] for record in edges]
+            without = [
+                [list(itertools.compress(*pair)) for pair in zip(each, real, strict=True)]
+                for each in (places[column], reference)
+            ]
+            row["tau"].append(average_tau(*without))
+            row["all"].append(average_tau(places[column], reference))
             row["again"].append(average_tau(places[column], places.get(f"{column}, again (1)", ())))
             firsts = [each.index(max(each)) for each in places[column]]
             same = [each[first] == max(each) for first, each in zip(firsts, reference, strict=True)]
@@ -261,15 +269,9 @@ def average_tau(first: Sequence[list[int]], second: Sequence[list[int]]) -> floa
 def print_agreement(rows: Sequence[Record]) -> None:
     """Prints the summary as a table."""
     reference = "the truth" if any(row["column"] == TRUTH for row in rows) else "strength"
-    header = [
-        "epoch",
-        "ranked by",
-        f"τ with {reference}",
-        "the same first (%)",
-        "τ with other batches",
-        "true error (%)",
-    ]
-    values = ("tau", "first", "again", "error")
+    header = ["epoch", "ranked by", f"τ with {reference}, without `none`", "with it", "the same first (%)"]
+    header += ["τ with other batches", "true error (%)"]
+    values = ("tau", "all", "first", "again", "error")
     table = [[row["epoch"], row["column"], *(plots.format_mean(row[name]) for name in values)] for row in rows]
     most = max(len(row["tau"]) for row in rows)
     runs.print_table(f"supernets: {most}; means over them with 95% intervals; τ: rank correlation", header, table)

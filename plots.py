@@ -223,7 +223,7 @@ def draw_agreement(figure: Figure, records: list[dict], rows: list[dict], metric
         _draw_seeds(axes, dict(own), colour, marker, style, name, 0.25 * (number - 1))
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set_xlabel(AXES["epoch"])
-    axes.set_ylabel(f"rank correlation τ with {'the truth' if truth else 'strength'}")
+    axes.set_ylabel(f"rank correlation τ with {'the truth' if truth else 'strength'}, without none")
     axes.legend(fontsize=8)
     axes.set_title(f"mean of {len(rows[0]['tau'])} supernets with its 95% interval; points: supernets", fontsize=10)
 
@@ -292,13 +292,13 @@ def draw_gaps(figure: Figure, curves: dict[str, list[dict]], names: dict[str, st
 
 
 def draw_shuffles(figure: Figure, networks: dict[str, dict], chance: float) -> None:
-    """Draws Table 1: the test accuracy of each network before shuffling, as a star, and after each shuffle, with the
+    """Draws Table 1: the test accuracy of each network before shuffling, as a circle, and after each shuffle, with the
     mean. chance: the accuracy of guessing, in percent."""
     figure.set_size_inches(7.5, 4)
     axes = figure.subplots()
     _draw_columns(axes, {name: network["after"] for name, network in networks.items()})
     before = [network["before"] for network in networks.values()]
-    axes.plot(range(len(before)), before, "*", color="black", markersize=11, label="before shuffling")
+    axes.plot(range(len(before)), before, "ko", markerfacecolor="none", markersize=11, label="before shuffling")
     axes.axhline(chance, color=GREY, linestyle="-.", linewidth=1, label="chance")
     axes.set_ylim(0, 105)
     axes.set_ylabel("test accuracy (%)")
@@ -472,6 +472,6 @@ def draw_errors(figure: Figure, by_seed: dict[str, dict[int, float]], known: dic
     axes.minorticks_off()
     ticks = [6, 7, 8, 10, 15, 20, 30, 45, 90]
     axes.set_yticks(ticks, ticks)
-    axes.set_ylabel(f"{AXES['test_error']}, CIFAR-10")
+    axes.set_ylabel(f"{AXES['test_error']}, CIFAR-10, log scale")
     axes.set_title("what each seed finds; thick line: mean", fontsize=10)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)

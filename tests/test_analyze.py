@@ -187,11 +187,15 @@ def test_agreement_is_averaged_over_edges_first_and_then_over_supernets(benchmar
     assert next(iter(rows)) == (0, "α"), "the untrained supernet comes first"
     last = rows[8, "α"]
     assert (last["tau"], last["first"]) == (pytest.approx([1.0, -1.0]), [100.0, 0.0])
+    assert last["all"] == pytest.approx([1.0, -1.0])
     best = str(Arch((records[0]["operations"][4],) * 6))
     assert last["error"] == [table[best]["cifar10"]], "only where all six edges were measured"
     assert rows[8, "s"]["again"] == pytest.approx([-1.0, 1.0])
     assert (rows[0, "α"]["tau"], rows[0, "α"]["first"]) == ([None], [None]), "equal weights have no order"
     assert rows[0, "s"]["tau"] == pytest.approx([-1.0])
+    none_last = [make_record("c.pt", 1, 0, α=[0, 4, 3, 2, 1], s=up, **{"the truth": up})]
+    (row, *_) = ANALYZE.summarise_agreement(none_last, "s", table)
+    assert (row["tau"], row["all"]) == (pytest.approx([-1.0]), pytest.approx([-0.2])), "`none` alone says little"
     without = [{**record, "columns": {name: record["columns"][name] for name in ("α", "s")}} for record in records]
     row = ANALYZE.summarise_agreement(without, "s", {})[2]
     assert (row["column"], row["tau"]) == ("α", pytest.approx([1.0, -1.0])), "with strength, if there is no truth"
