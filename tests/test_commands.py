@@ -137,7 +137,7 @@ TRAINING = "epochs batch-size channels layers image-size limit lr "
     ("command", "options"),
     [
         (train_search, COMMON + TRAINING + "space alpha order noise sgas alpha-lr keep-every no-flip low-memory"),
-        (select, COMMON + "ckpt criterion metric tune-epochs benchmark low-memory"),
+        (select, COMMON + "ckpt criterion metric tune-epochs alpha benchmark low-memory"),
         (retrain, COMMON + TRAINING + "arch no-flip summary"),
     ],
 )
