@@ -72,8 +72,6 @@ MAIN_METHODS = ("DARTS", "DARTS+PT", "DARTS+PT (fix α)")  # in Tables 3 and 4, 
 # The options that all results in a folder share
 SETTING = ("dataset", "data", "preset", "epochs", "batch_size", "channels", "layers", "image_size", "limit", "lr")
 SETTING += ("tune_epochs",)
-DEFAULT = {"dataset": "digits", "preset": "laptop"}
-SECONDS = {"train_search.py": 55, "select.py": 14}  # of a run on NAS-Bench-201 in this setting, on one core
 
 
 class Case(NamedTuple):
@@ -160,15 +158,11 @@ class Study:
         )
 
     def announce(self, cases: Iterable[Case]) -> None:
-        """Says how many searches and selections these cases still need, and about how long they take."""
-        missing = {job.save: job for case in cases for job in self.plan(case)[:2] if self.is_missing(job)}
+        """Says how many searches and selections these cases still need."""
+        missing = {job.save: job.command[0] for case in cases for job in self.plan(case)[:2] if self.is_missing(job)}
+        searches, selections = (list(missing.values()).count(script) for script in ("train_search.py", "select.py"))
         if missing:
-            scripts = [job.command[0] for job in missing.values()]
-            searches, selections = (scripts.count(script) for script in SECONDS)
-            seconds = [SECONDS[job.command[0]] for job in missing.values() if job.command[1:3] != ["--epochs", "0"]]
-            minutes = -(-sum(seconds) // (60 * min(self.jobs, len(scripts))))
-            time = f": about {minutes} minutes on {self.jobs} cores" if self.setting == DEFAULT else ""
-            print(f"to run: {searches} searches and {selections} selections, {self.jobs} at a time{time}", flush=True)
+            print(f"to run: {searches} searches and {selections} selections, {self.jobs} at a time", flush=True)
 
     def is_missing(self, job: Job) -> bool:
         """Returns whether the result does not exist, or comes from another command or another source."""

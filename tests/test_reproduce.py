@@ -270,8 +270,7 @@ def test_a_study_says_first_what_it_will_run(tmp_path, benchmark, in_process, re
     for command, searches, selections in (("table4", 9, 3 * 4), ("fig4", 6, 3 * 3 * 4)):
         assert REPRODUCE.main([command, "--folder", str(tmp_path / "new")]) == 2
         announced = capsys.readouterr().out
-        assert announced.startswith(f"to run: {searches} searches and {selections} selections, 2 at a time: about ")
-        assert announced.endswith(" minutes on 2 cores\n")
+        assert announced == f"to run: {searches} searches and {selections} selections, 2 at a time\n"
 
 
 # --------------------------------------------------------------------------------------------------- Fig. 6 and Fig. 9
