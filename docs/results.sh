@@ -12,6 +12,8 @@ python retrain.py --arch results/genotype.json --save results/network.pt --resum
 python reproduce.py table4 --method all --seeds 200 201 202 203 204 205 206 207 208 209 210 211 212 213 214 \
     --keep-every 4 --folder results/digits
 python reproduce.py fig9 --ckpt results/digits/nb201-digits-epochs-0-2??.pt --tune-epochs 0 --folder results/untrained
+python reproduce.py table4 --layers 1 --seeds 200 201 202 203 204 205 206 207 208 209 210 211 212 213 214 \
+    --folder results/small
 
 # Fig. 1: what α, masks and strength know
 python analyze.py fig1 --ckpt results/digits/nb201-digits-epochs-0-2??.pt \
