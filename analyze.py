@@ -119,7 +119,7 @@ Truth = dict[tuple[int, str], float]  # of NAS-Bench-201, by edge and operation
 
 
 def average_truth(benchmark: runs.Benchmark) -> Truth:
-    """Returns the true strength of each operation on each edge of NAS-Bench-201: the mean true test error, in percent
+    """Returns the truth about each operation on each edge of NAS-Bench-201: the mean true test error, in percent
     on CIFAR-10, of the 3,125 cells that have it there."""
     errors: dict[tuple[int, str], list[float]] = {}
     for text, by_dataset in benchmark.items():
@@ -578,7 +578,7 @@ def add_options(parser: ArgumentParser, name: str) -> None:
         text = "tune each operation N times, with other batches; 2 by default"
         add("--repeats", type=runs.whole(1), default=2, metavar="N", help=text)
         text = "measure masks on N images that the search left out, too"
-        add("--images", nargs="+", type=runs.whole(1), default=[], metavar="N", help=text)
+        add("--images", nargs="+", type=runs.whole(2), default=[], metavar="N", help=text)
     if name in ("fig1", "fig2", "table1"):
         add("--ckpt", nargs="+" if name == "fig1" else 1, type=Path, metavar="FILE", help="supernet.pt by default")
         add("--dataset", metavar="NAME|FOLDER", type=runs.parse_dataset, help="data set, by default that of the search")

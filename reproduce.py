@@ -380,9 +380,7 @@ def table4(args: Namespace) -> None:
     runs.save_picture(args.folder / "table4.png", lambda figure: plots.draw_errors(figure, by_seed, known))
     comparisons = compare_methods(by_seed | {name: dict.fromkeys(args.seeds, each) for name, each in known.items()})
     if comparisons:
-        title = (
-            "Mean differences of the true error, paired by seed, with 95% intervals (not corrected for their number)"
-        )
+        title = "Mean differences of the true error, paired by seed, with 95% intervals"
         rows = [
             [each["method"], each["with"], plots.format_mean(each["differences"]), each["lower"], each["verdict"]]
             for each in comparisons
