@@ -30,7 +30,7 @@ from tqdm import tqdm
 import plots
 import runs
 from genotypes import Arch
-from ptnas import Record
+from ptnas import Record, SearchSettings
 
 
 class Method(NamedTuple):
@@ -71,7 +71,7 @@ MAIN_METHODS = ("DARTS", "DARTS+PT", "DARTS+PT (fix α)")  # in Tables 3 and 4, 
 
 # The options that all results in a folder share
 SETTING = ("dataset", "data", "preset", "epochs", "batch_size", "channels", "layers", "image_size", "limit", "lr")
-SETTING += ("tune_epochs",)
+SETTING += ("alpha_lr", "tune_epochs", "retrain")
 
 
 class Case(NamedTuple):
@@ -119,14 +119,15 @@ class Study:
 
     def _choose_setting(self) -> None:
         """Takes the options given or, without --run, those of the folder. Raises UserError if the folder has others."""
-        given = {name: getattr(self.args, name) for name in SETTING}
+        given = {name: getattr(self.args, name, None) for name in SETTING}
         setting = {"dataset": "digits"} | ({} if getattr(self.args, "run", True) else self.setting)
         setting |= {name: str(value) for name, value in given.items() if value is not None}
         setting["preset"], preset = runs.get_preset("search", setting.get("preset"), setting["dataset"], "nb201")
-        if "keep_every" in self.args:
+        self.keep_every = self.args.keep_every
+        if "benchmark" in self.args:
             self.epochs = int(setting.get("epochs", preset["epochs"]))
-            self.keep_every = self.args.keep_every or max(1, self.epochs // 4)
-        if self.setting and setting != self.setting:
+            self.keep_every = self.keep_every or max(1, self.epochs // 4)
+        if self.setting and setting | {"retrain": ""} != self.setting | {"retrain": ""}:
             there, here = (shlex.join(list_options(each)) for each in (self.setting, setting))
             raise runs.UserError(f"{self.folder} has results of {there}, not of {here}: give another --folder")
         self.setting, self.dataset = setting, Path(setting["dataset"]).absolute().name
@@ -147,14 +148,15 @@ class Study:
         option, value = method.search.split()
         search = {option: value, "space": case.space, **self.setting, "seed": case.seed, "keep_every": self.keep_every}
         search[option] = value  # and not what the setting has
-        tuning = search.pop("tune_epochs", None)
+        tuning, others = search.pop("tune_epochs", None), search.pop("retrain", "")
         select = {"ckpt": supernet, "criterion": method.criterion, "tune_epochs": tuning if method.tuned else 0}
         select |= {"seed": case.seed, "benchmark": self.benchmark, "alpha": method.alpha}
-        retrain = {"arch": genotype, "seed": case.seed}  # on the data set and with the preset of the search
+        # By default with the data set, the preset and the image size of the search
+        retrain = [*list_options({"arch": genotype, "seed": case.seed}), *shlex.split(others)]
         return (
             Job(trained, ["train_search.py", *list_options(search)]),
             Job(genotype, ["select.py", *list_options(select)], supernet),
-            Job(genotype.with_suffix(".network.pt"), ["retrain.py", *list_options(retrain)], genotype),
+            Job(genotype.with_suffix(".network.pt"), ["retrain.py", *retrain], genotype),
         )
 
     def announce(self, cases: Iterable[Case]) -> None:
@@ -266,12 +268,21 @@ def table2(args: Namespace) -> None:
 def table3(args: Namespace) -> None:
     """Prints Table 3: DARTS, DARTS+PT and DARTS+PT (fix α) on S1-S4."""
     study = Study(args)
-    results = make_networks(study)
+    results, comparisons = make_networks(study), {}
     for space in dict.fromkeys(args.space):
         paper = TABLE_3[study.dataset][int(space[1]) - 1] if study.dataset in TABLE_3 else ()
         own = [each for each in results if each["space"] == space]
         print_networks(f"Table 3: test error (%) on {space}", study, own, dict(zip(MAIN_METHODS, paper, strict=False)))
-    write_results(args.folder / "table3.json", setting=study.setting, results=results)
+        comparisons[space] = compare_methods(sort_errors((each, each["test_error"]) for each in own))
+    write_results(args.folder / "table3.json", setting=study.setting, results=results, comparisons=comparisons)
+
+
+def sort_errors(results: Iterable[tuple[Record, float]]) -> dict[str, dict[int, float]]:
+    """Returns the errors of results by method and seed."""
+    by_seed: dict[str, dict[int, float]] = {}
+    for result, error in results:
+        by_seed.setdefault(result["method"], {})[result["seed"]] = error
+    return by_seed
 
 
 def make_networks(study: Study) -> list[Record]:
@@ -345,7 +356,7 @@ def write_results(path: Path, **numbers: Any) -> None:
 TABLE_4 = {"DARTS": "45.70", "DARTS+PT": "11.89", "DARTS+PT (fix α)": "6.20"}  # test error in percent on CIFAR-10
 WITHOUT_NONE, CONVOLUTIONS = "a random cell without `none`", "always the 3x3 convolution"  # rows without a search
 COMPARISONS = {  # each method with these
-    "DARTS": (WITHOUT_NONE,),
+    "DARTS": (CONTROL, WITHOUT_NONE),
     "DARTS+PT-Mag": ("DARTS", WITHOUT_NONE),
     "DARTS+PT": ("DARTS", "DARTS+PT-Mag", "DARTS+PT-Mag (frozen α)", UNTRAINED, CONTROL, WITHOUT_NONE, CONVOLUTIONS),
     UNTRAINED: (WITHOUT_NONE,),
@@ -363,9 +374,7 @@ def table4(args: Namespace) -> None:
     found = make_architectures(study, study.cases, benchmark)
     everything = {arch: errors["cifar10"] for arch, errors in benchmark.items()}
     without_none = [error for arch, error in everything.items() if "none" not in arch]
-    by_seed: dict[str, dict[int, float]] = {}
-    for each in found:
-        by_seed.setdefault(each["method"], {})[each["seed"]] = each["test_error"]["cifar10"]
+    by_seed = sort_errors((each, each["test_error"]["cifar10"]) for each in found)
     rows = []
     for name, errors in by_seed.items():
         average, each = summarise(list(errors.values()))
@@ -379,21 +388,15 @@ def table4(args: Namespace) -> None:
     known = {WITHOUT_NONE: mean(without_none), CONVOLUTIONS: convolutions}
     runs.save_picture(args.folder / "table4.png", lambda figure: plots.draw_errors(figure, by_seed, known))
     comparisons = compare_methods(by_seed | {name: dict.fromkeys(args.seeds, each) for name, each in known.items()})
-    if comparisons:
-        title = "Mean differences of the true error, paired by seed, with 95% intervals"
-        rows = [
-            [each["method"], each["with"], plots.format_mean(each["differences"]), each["lower"], each["verdict"]]
-            for each in comparisons
-        ]
-        print_table(title, None, ["", "less that of", "difference", "lower on", "verdict"], rows)
     write_results(
         args.folder / "table4.json", setting=study.setting, nb201=found, without_search=known, comparisons=comparisons
     )
 
 
 def compare_methods(by_seed: dict[str, dict[int, float]]) -> list[Record]:
-    """Compares the errors of the methods in COMPARISONS, by method and seed. The verdict follows the interval, from ten
-    seeds on: with three, a quarter of such intervals would find a difference where there is none."""
+    """Compares the errors of the methods in COMPARISONS, by method and seed, prints and returns what it finds. The
+    verdict follows the interval, from ten seeds on: with three, a quarter of such intervals would find a difference
+    where there is none."""
     comparisons = []
     for name, other in ((name, other) for name, others in COMPARISONS.items() for other in others):
         own, theirs = by_seed.get(name, {}), by_seed.get(other, {})
@@ -405,6 +408,13 @@ def compare_methods(by_seed: dict[str, dict[int, float]]) -> list[Record]:
             lower = f"{sum(each < 0 for each in differences)} of {len(differences)} seeds"
             comparison = {"method": name, "with": other, "differences": differences, "interval": [low, high]}
             comparisons.append(comparison | {"lower": lower, "verdict": verdict})
+    rows = [
+        [each["method"], each["with"], plots.format_mean(each["differences"]), each["lower"], each["verdict"]]
+        for each in comparisons
+    ]
+    if rows:
+        title = "Mean differences of the error, paired by seed, with 95% intervals"
+        print_table(title, None, ["", "less that of", "difference", "lower on", "verdict"], rows)
     return comparisons
 
 
@@ -527,13 +537,16 @@ def command(argv: Sequence[str] | None) -> None:
     )
     methods.add_argument("--seeds", nargs="+", type=runs.whole(0), default=[0, 1, 2], help="0 1 2 by default")
     methods.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after every round of decisions")
+    methods.add_argument("--keep-every", type=runs.whole(1), metavar="N", help="snapshots; four by default on nb201")
     runs.add_data_options(methods)
-    runs.add_training_options(methods.add_argument_group("of the search"))
+    search = methods.add_argument_group("of the search")
+    runs.add_training_options(search)
+    runs.add_settings(search, SearchSettings, alpha_lr="learning rate of α")
     networks = runs.Parser(add_help=False, parents=[methods])
     networks.add_argument("--run", action="store_true", help="first run what is missing")
+    networks.add_argument("--retrain", metavar="OPTIONS", help='of retrain.py, such as "--layers 8 --epochs 60"')
     nb201 = runs.Parser(add_help=False, parents=[methods])
     nb201.add_argument("--benchmark", type=Path, metavar="CSV", help="true accuracies; nb201.csv.gz by default")
-    nb201.add_argument("--keep-every", type=runs.whole(1), metavar="N", help="snapshots; four in all by default")
     nb201.set_defaults(space=["nb201"])
 
     parser = runs.Parser(description=__doc__.split("\n")[0])

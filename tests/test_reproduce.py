@@ -42,7 +42,7 @@ def in_process(monkeypatch):
         script, arguments = Path(line[1]).name, line[2:]
         ran.append(script)
         with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stdout if stderr else sys.stderr):
-            status = SCRIPTS[script](arguments + (SMALL if script == "retrain.py" else []))
+            status = SCRIPTS[script]((SMALL if script == "retrain.py" else []) + arguments)
         return Mock(poll=lambda: status, returncode=status)
 
     monkeypatch.setattr(REPRODUCE, "subprocess", Mock(Popen=run, STDOUT=subprocess.STDOUT))
@@ -89,7 +89,7 @@ def write_network(path, error, top5=None, **changes):
 
 
 def test_table_3_searches_selects_and_retrains_what_is_missing(tmp_path, in_process, reproduce):
-    flags = ["--method", "DARTS", "--method", "SGAS", *FAST, "--layers", "3", "--space", "s2"]
+    flags = ["--method", "DARTS", "--method", "SGAS", *FAST, "--layers", "3", "--space", "s2", "--alpha-lr", "0.125"]
     printed = reproduce("table3", "--run", *flags)
     assert sorted(in_process) == sorted(2 * list(SCRIPTS))
     content = json.loads((tmp_path / "table3.json").read_text())
@@ -107,6 +107,16 @@ def test_table_3_searches_selects_and_retrains_what_is_missing(tmp_path, in_proc
     reproduce("table3", "--run", *flags)
     assert read_rows(reproduce("table3", *flags[:4])) == read_rows(printed), "the folder knows its setting"
     assert not in_process, "nothing is computed twice"
+    wider = [*flags, "--retrain", "--channels 6"]
+    assert "was begun with channels 2, and now it is 6" in reproduce("table3", "--run", *wider)
+    for old in tmp_path.glob("*.network.*"):
+        old.unlink()
+    in_process.clear()
+    reproduce("table3", "--run", *wider)
+    assert in_process == ["retrain.py"] * 2, "only the networks are others"
+    network = torch.load(tmp_path / "s2-digits-darts-0.network.pt", weights_only=True)
+    supernet = torch.load(tmp_path / "s2-digits-alpha-bilevel-0.pt", weights_only=True)
+    assert (network["settings"]["channels"], supernet["settings"]["alpha_lr"]) == (6, 0.125)
 
 
 @pytest.mark.parametrize("flags", [["--epochs", "2"], ["--run", "--epochs", "1", "--lr", "0.1"], ["--run"]])
@@ -210,8 +220,8 @@ def test_methods_are_compared_by_seed_and_the_words_follow_the_interval():
     records = REPRODUCE.compare_methods({"DARTS+PT": perturbation, "SGAS": {0: 1.0}, "SGAS+PT": {0: 2.0}, **others})
     found = {(each["method"], each["with"]): each for each in records}
     assert found.keys() == {
-        ("DARTS+PT", "DARTS"), ("DARTS+PT", "DARTS+random"), ("DARTS+PT (fix α)", "DARTS+PT"),
-        ("DARTS+PT (fix α)", "DARTS+random"),
+        ("DARTS", "DARTS+random"), ("DARTS+PT", "DARTS"), ("DARTS+PT", "DARTS+random"),
+        ("DARTS+PT (fix α)", "DARTS+PT"), ("DARTS+PT (fix α)", "DARTS+random"),
     }  # fmt: skip
     darts, chance = found["DARTS+PT", "DARTS"], found["DARTS+PT", "DARTS+random"]
     assert darts["differences"] == pytest.approx([-2 - 0.9 * seed for seed in range(10)])
