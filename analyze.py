@@ -226,6 +226,7 @@ def summarise_agreement(records: Sequence[Record], strength: str, benchmark: run
     tau:    mean over its edges of the rank correlation with the truth, or with `strength` if nobody knows the truth.
             Without `none`: it is bad nearly everywhere, and masking it changes nothing, which ranks it last for free.
     all:    the same with `none`.
+    strong: the same as tau, but with `strength`, also where the truth is known.
     first:  percentage of its edges on which the column puts the same operation first.
     again:  mean rank correlation of the column with itself when it is tuned with other batches.
     error:  true test error, in percent on CIFAR-10, of the cell that has its first operation on each of the six edges.
@@ -234,18 +235,20 @@ def summarise_agreement(records: Sequence[Record], strength: str, benchmark: run
     """
     rows = []
     for epoch, column in itertools.product(sorted({record["epoch"] for record in records}), records[0]["columns"]):
-        row: Record = {"epoch": epoch, "column": column, "tau": [], "all": [], "first": [], "again": [], "error": []}
-        own = [record for record in records if record["epoch"] == epoch]
-        for _, group in itertools.groupby(own, lambda record: record["supernet"]):
+        lists = {name: [] for name in ("tau", "all", "strong", "first", "again", "error")}
+        row: Record = {"epoch": epoch, "column": column, **lists}
+        there = [record for record in records if record["epoch"] == epoch]
+        for _, group in itertools.groupby(there, lambda record: record["supernet"]):
             edges = list(group)
             places = {name: [record["columns"][name]["places"] for record in edges] for name in edges[0]["columns"]}
             reference = places.get(TRUTH, places[strength])
             real = [[name != "none" for name in record["operations"]] for record in edges]
-            without = [
+            own, best, strong = (
                 [list(itertools.compress(*pair)) for pair in zip(each, real, strict=True)]
-                for each in (places[column], reference)
-            ]
-            row["tau"].append(average_tau(*without))
+                for each in (places[column], reference, places[strength])
+            )
+            row["tau"].append(average_tau(own, best))
+            row["strong"].append(average_tau(own, strong))
             row["all"].append(average_tau(places[column], reference))
             row["again"].append(average_tau(places[column], places.get(f"{column}, again (1)", ())))
             firsts = [each.index(max(each)) for each in places[column]]
@@ -268,11 +271,12 @@ def average_tau(first: Sequence[list[int]], second: Sequence[list[int]]) -> floa
 
 def print_agreement(rows: Sequence[Record]) -> None:
     """Prints the summary as a table."""
-    reference = "the truth" if any(row["column"] == TRUTH for row in rows) else "strength"
-    header = ["epoch", "ranked by", f"τ with {reference}, without `none`", "with it", "the same first (%)"]
-    header += ["τ with other batches", "true error (%)"]
-    values = ("tau", "all", "first", "again", "error")
-    table = [[row["epoch"], row["column"], *(plots.format_mean(row[name]) for name in values)] for row in rows]
+    truth = any(row["column"] == TRUTH for row in rows)
+    columns = {"tau": f"τ with {'the truth' if truth else 'strength'}, without `none`", "all": "with it"}
+    columns |= {"strong": "τ with strength, without `none`"} if truth else {}
+    columns |= {"first": "the same first (%)", "again": "τ with other batches", "error": "true error (%)"}
+    header = ["epoch", "ranked by", *columns.values()]
+    table = [[row["epoch"], row["column"], *(plots.format_mean(row[name]) for name in columns)] for row in rows]
     most = max(len(row["tau"]) for row in rows)
     runs.print_table(f"supernets: {most}; means over them with 95% intervals; τ: rank correlation", header, table)
 

@@ -193,6 +193,7 @@ def test_agreement_is_averaged_over_edges_first_and_then_over_supernets(benchmar
     assert rows[8, "s"]["again"] == pytest.approx([-1.0, 1.0])
     assert (rows[0, "α"]["tau"], rows[0, "α"]["first"]) == ([None], [None]), "equal weights have no order"
     assert rows[0, "s"]["tau"] == pytest.approx([-1.0])
+    assert (rows[0, "s"]["strong"], rows[8, "the truth"]["strong"]) == ([1.0], [1.0, 1.0]), "the other measure"
     none_last = [make_record("c.pt", 1, 0, α=[0, 4, 3, 2, 1], s=up, **{"the truth": up})]
     (row, *_) = ANALYZE.summarise_agreement(none_last, "s", table)
     assert (row["tau"], row["all"]) == (pytest.approx([-1.0]), pytest.approx([-0.2])), "`none` alone says little"
