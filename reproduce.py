@@ -58,8 +58,8 @@ METHODS = {
     "SGAS+PT": Method(
         "sgas-pt", "sgas perturbation", "2.56 ± 0.10, best 2.46, 3.9 M, 0.29 days", tuned=False, space="darts+none"
     ),
-    # Controls, not of the paper: one tunes as DARTS+PT does and chooses by the seed alone, one has no search
-    CONTROL: Method("darts-random", "alpha bilevel", "-", "random"),
+    # Controls, not of the paper: one chooses by the seed alone, which tuning would not change; one has no search
+    CONTROL: Method("darts-random", "alpha bilevel", "-", "random", tuned=False),
     UNTRAINED: Method("darts-pt-untrained", "epochs 0", "-"),
 }  # fmt: skip
 TWO_SPACES = "DARTS, SGAS and SGAS+PT search darts+none, the others darts: there DARTS and DARTS+PT share no supernet."
