@@ -32,6 +32,7 @@ from typing import Any
 import torch
 from scipy.stats import kendalltau
 from torch import Tensor, nn
+from torch.func import replace_all_batch_norm_modules_
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
 
@@ -441,15 +442,6 @@ def shuffle_layers(network: Staged, generator: random.Random) -> Iterator[None]:
         network.stages = before
 
 
-def use_batch_statistics(network: nn.Module) -> nn.Module:
-    """Returns a copy of a network whose norms forget their running statistics and use those of the batch."""
-    network = copy.deepcopy(network)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean = module.running_var = None
-    return network
-
-
 def table1(args: Namespace) -> None:
     """Measures Table 1: the test accuracy of VGG, ResNet and a supernet before and after shuffling.
 
@@ -472,7 +464,7 @@ def table1(args: Namespace) -> None:
     @cache
     def get_network(kind: str) -> nn.Module:
         if kind.endswith(BATCH):
-            return use_batch_statistics(get_network(kind.removesuffix(BATCH)))
+            return replace_all_batch_norm_modules_(copy.deepcopy(get_network(kind.removesuffix(BATCH))))
         return supernet if kind == "DARTS supernet" else train_network(kind, training, trained, args)
 
     def measure(kind: str, number: int) -> Record:

@@ -33,23 +33,10 @@ from torchvision import datasets
 from torchvision.transforms import v2
 from tqdm import tqdm
 
+import runs
 from genotypes import SPACES
 from ptnas import Bilevel, Record, SearchSettings, gather_lists
-from runs import (
-    DATASETS,
-    Known,
-    RunSettings,
-    UserError,
-    blame,
-    get_reason,
-    get_share,
-    load_search,
-    mix,
-    note,
-    set_up_worker,
-    speaks,
-    take_turns,
-)
+from runs import UserError, mix, note, speaks
 
 warnings.filterwarnings("ignore", module="PIL")  # damaged EXIF; large images, of which twice as large are an error
 warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores, if asked to
@@ -216,9 +203,9 @@ def load_data(settings: dict, device: torch.device, workers: int | None = None, 
         raise UserError(f"{name} has {len(indices[0])} training and {len(indices[1])} test images: too few")
     statistics = [value.to(device) for value in measure_pixels(sources[0], indices[0])]
     splits = zip(sources, labels, indices, strict=True)
-    train, test = (Images(*split, *statistics, share=get_share()) for split in splits)
+    train, test = (Images(*split, *statistics, share=runs.get_share()) for split in splits)
     _, channels, size, _ = sources[0].shape
-    known = DATASETS.get(name, Known())
+    known = runs.DATASETS.get(name, runs.Known())
     pad, flip = round(size / 8) if known.crop else 0, known.flip and not settings.get("no_flip")
     train = replace(train, pad=pad, flip=flip, cutout=round(cutout * size), seed=mix(seed, 4))
     return ImageData(train, test, tuple(classes), channels, size, fingerprint, getattr(parts[0][0], "largest", {}))
@@ -232,7 +219,7 @@ class Trained(NamedTuple):
     train: Images  # the halves of the search
     valid: Images
     data: ImageData
-    reads: RunSettings  # says which images these are
+    reads: runs.RunSettings  # says which images these are
     settings: dict[str, Any]  # of the search
     records: list[Record]  # of the epochs
 
@@ -246,9 +233,9 @@ def load_supernet(
     amp, low_memory: how to tune it, see `ptnas.SearchSettings` and `ptnas.SearchCell`. Raises UserError if the file
     holds no supernet, if the images have other classes or channels, or, without `other_images`, if they are others.
     """
-    checkpoint = load_search(path)
+    checkpoint = runs.load_search(path)
     settings, given = checkpoint["settings"], {"dataset": dataset, "data": folder}
-    reads = RunSettings.of(settings | {name: value for name, value in given.items() if value is not None})
+    reads = runs.RunSettings.of(settings | {name: value for name, value in given.items() if value is not None})
     data = load_data(asdict(reads) | {"image_size": checkpoint["image_size"]}, torch.device(device), workers)
     if list(data.classes) != checkpoint["classes"] or data.channels != checkpoint["channels"]:
         raise UserError(f"{path} was trained on images of other classes or channels than {reads.dataset} has")
@@ -258,7 +245,7 @@ def load_supernet(
     search = replace(SearchSettings.of(settings), amp=amp)
     supernet = search.build_supernet(SPACES[settings["space"]], len(data.classes), data.channels, low_memory)
     bilevel = Bilevel(supernet.to(device), search)
-    with blame(path, "holds no supernet"):
+    with runs.blame(path, "holds no supernet"):
         bilevel.load_state_dict(checkpoint["state"])
     if bilevel.epochs < search.epochs:
         note(f"note: {path} is the supernet after {bilevel.epochs} of {search.epochs} epochs")
@@ -280,7 +267,7 @@ def find_data(settings: dict, workers: int = 0) -> Parts:
     if Path(name).is_dir():
         return find_images(Path(name), settings, workers)
     moved = "; if it has moved, --dataset names its new place" if Path(name).is_absolute() else ""
-    raise UserError(f"no data set {name!r}: neither a folder nor one of {', '.join(DATASETS)}{moved}")
+    raise UserError(f"no data set {name!r}: neither a folder nor one of {', '.join(runs.DATASETS)}{moved}")
 
 
 def take_fingerprint(parts: Sequence[tuple[Source, Sequence[int]]], classes: Sequence[str]) -> str:
@@ -351,7 +338,7 @@ def read_torchvision(name: str, root: Path) -> Parts:
     """Reads CIFAR-10, CIFAR-100 or SVHN, downloaded first if it is not in `root`. Raises UserError."""
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "svhn": datasets.SVHN}[name]
     options = [{"split": part} for part in ("train", "test")] if name == "svhn" else [{"train": True}, {"train": False}]
-    with take_turns(), contextlib.redirect_stdout(sys.stderr):
+    with runs.take_turns(), contextlib.redirect_stdout(sys.stderr):
         try:
             parts = [kind(root, download=True, **option) for option in options]
         except (OSError, RuntimeError, EOFError, ValueError) as error:
@@ -377,7 +364,7 @@ def read_imagenet16(root: Path) -> Parts:
 
 def read_imagenet16_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Returns images, (N, 768), and labels, (N,), from 1 to 120, of a pickled batch. Raises UserError."""
-    with blame(path, "is no batch of the 16x16 ImageNet from image-net.org"), path.open("rb") as file:
+    with runs.blame(path, "is no batch of the 16x16 ImageNet from image-net.org"), path.open("rb") as file:
         content = ArrayUnpickler(file, encoding="latin1").load()
         images, labels = np.asarray(content["data"]), np.asarray(content["labels"])
     sound = images.dtype == np.uint8 and images.shape[1:] == (768,) and labels.shape == images.shape[:1]
@@ -594,7 +581,7 @@ class ImageFiles(Dataset):
         count = max(1, SHARED_BYTES // (2 * max(1, self.workers) * math.prod(self.shape[1:])))
         parts = [[(index, epoch) for index in part.tolist()] for batch in batches for part in batch.split(count)]
         own = torch.Generator()  # the loader draws a seed that is not used: it must not come from the global generator
-        options = {"worker_init_fn": set_up_worker, "generator": own}
+        options = {"worker_init_fn": runs.set_up_worker, "generator": own}
         workers = self.workers if len(parts) > 1 else 0
         try:
             if workers:  # here fails cleanly what would fail in a loader, which leaves a traceback or waits forever
@@ -607,7 +594,7 @@ class ImageFiles(Dataset):
                     part.copy_(next(read))
                 yield images.to(device, non_blocking=True)
         except (OSError, EOFError, RuntimeError) as error:
-            reason = get_reason(error)
+            reason = runs.get_reason(error)
             if isinstance(error, RuntimeError) and not re.search(LOST, reason):
                 raise
             lost = f"a process that reads images could not start or was lost ({reason[-120:]})"

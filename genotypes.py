@@ -214,18 +214,9 @@ class Genotype(NamedTuple):
         )
         return f"Genotype({', '.join(fields)})"
 
-    def to_json(self) -> dict[str, list]:
-        """Returns the four fields with lists in place of tuples."""
-        return {
-            "normal": [list(pair) for pair in self.normal],
-            "normal_concat": list(self.normal_concat),
-            "reduce": [list(pair) for pair in self.reduce],
-            "reduce_concat": list(self.reduce_concat),
-        }
-
     @staticmethod
     def from_json(value: Any) -> Genotype:
-        """Reads what `to_json` gives. Raises ValueError, which says what is wrong."""
+        """Reads the four fields, with tuples or lists. Raises ValueError, which says what is wrong."""
         if not isinstance(value, dict) or set(value) != set(Genotype._fields):
             raise ValueError(f"a genotype needs exactly the fields {', '.join(Genotype._fields)}")
         normal, reduce = (_check_cell(name, value[name]) for name in ("normal", "reduce"))

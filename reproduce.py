@@ -65,9 +65,7 @@ METHODS = {
 TWO_SPACES = "DARTS, SGAS and SGAS+PT search darts+none, the others darts: there DARTS and DARTS+PT share no supernet."
 MAIN_METHODS = ("DARTS", "DARTS+PT", "DARTS+PT (fix α)")  # in Tables 3 and 4, Fig. 4 and 8
 
-# ============================================================================================================
-# A study: many runs in one folder
-# ============================================================================================================
+# ==== A study: many runs in one folder ==============================================================================
 
 # The options that all results in a folder share
 SETTING = ("dataset", "data", "preset", "epochs", "batch_size", "channels", "layers", "image_size", "limit", "lr")
@@ -236,9 +234,7 @@ def list_options(values: Record) -> list[str]:
     return [text for pair in given for text in pair]
 
 
-# ============================================================================================================
-# Retrained networks: Tables 2, 3 and 5
-# ============================================================================================================
+# ==== Retrained networks: Tables 2, 3 and 5 =========================================================================
 
 # Test error in percent of MAIN_METHODS on S1-S4
 TABLE_3 = {
@@ -349,9 +345,7 @@ def write_results(path: Path, **numbers: Any) -> None:
     print(f"\nwritten to {path}")
 
 
-# ============================================================================================================
-# NAS-Bench-201: Table 4, Fig. 4 and 8; ablations: Fig. 6 and 9
-# ============================================================================================================
+# ==== NAS-Bench-201: Table 4, Fig. 4 and 8; ablations: Fig. 6 and 9 =================================================
 
 TABLE_4 = {"DARTS": "45.70", "DARTS+PT": "11.89", "DARTS+PT (fix α)": "6.20"}  # test error in percent on CIFAR-10
 WITHOUT_NONE, CONVOLUTIONS = "a random cell without `none`", "always the 3x3 convolution"  # rows without a search
@@ -518,9 +512,7 @@ def fig9(args: Namespace) -> None:
     save_curves(args.folder / "fig9-recovered.png", points, "tune_epochs", "recovered", {})
 
 
-# ============================================================================================================
-# Command line
-# ============================================================================================================
+# ==== Command line ==================================================================================================
 
 
 def command(argv: Sequence[str] | None) -> None:
@@ -529,12 +521,8 @@ def command(argv: Sequence[str] | None) -> None:
     study.add_argument("--jobs", type=runs.whole(1), metavar="N", help="runs at a time; 2 on the digits, else 1")
     runs.add_machine_options(study)
     methods = runs.Parser(add_help=False, parents=[study])
-    methods.add_argument(
-        "--method",
-        action="append",
-        choices=(*METHODS, "all"),
-        help="several; by default what the table or figure needs",
-    )
+    needed = "give it several times; by default what the table or figure needs"
+    methods.add_argument("--method", action="append", choices=(*METHODS, "all"), help=needed)
     methods.add_argument("--seeds", nargs="+", type=runs.whole(0), default=[0, 1, 2], help="0 1 2 by default")
     methods.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after every round of decisions")
     methods.add_argument("--keep-every", type=runs.whole(1), metavar="N", help="snapshots; four by default on nb201")

@@ -122,7 +122,7 @@ def decide(
         "supernet_accuracy": before,
         "valid_accuracy": accuracy,
         "seconds": {name: round(sum(record["seconds"] for record in own), 3) for name, own in seconds.items()},
-        **({"arch": str(found)} if isinstance(found, Arch) else {"genotype": found.to_json(), "text": str(found)}),
+        **({"arch": str(found)} if isinstance(found, Arch) else {"genotype": found._asdict(), "text": str(found)}),
         "decisions": [made for record in records for made in record.get("decisions", ())],
     }
     if benchmark:

@@ -351,7 +351,7 @@ def test_other_data_of_the_same_classes_can_be_measured_on(folder, tmp_path, mon
 
 def test_cells_draws_published_ones_files_and_both_families(tmp_path):
     file, text = tmp_path / "mine.json", str(PUBLISHED["DARTS_V2"])
-    file.write_text(json.dumps(PUBLISHED["DARTS_V2"].to_json()))
+    file.write_text(json.dumps(PUBLISHED["DARTS_V2"]._asdict()))
     arch = "|skip_connect~0|+|nor_conv_3x3~0|none~1|+|nor_conv_1x1~0|avg_pool_3x3~1|nor_conv_3x3~2|"
     found = run(tmp_path, "cells", "DARTS_V2", file, arch, text, name="mine")
     assert (tmp_path / "mine.1.json").exists()  # the file was in the way of the numbers

@@ -260,7 +260,7 @@ def test_all_methods_share_five_searches_and_an_untrained_supernet(tmp_path, ben
         "sdarts-rs-pt": (1, "bilevel", "uniform", "none", "perturbation", 1, "bilevel"),
         "sgas": (1, "bilevel", "none", "magnitude", "magnitude", 0, "bilevel"),
         "sgas-pt": (1, "bilevel", "none", "perturbation", "perturbation", 0, "bilevel"),
-        "darts-random": (1, "bilevel", "none", "none", "random", 1, "bilevel"),
+        "darts-random": (1, "bilevel", "none", "none", "random", 0, "bilevel"),
         "darts-pt-untrained": (0, "bilevel", "none", "none", "perturbation", 1, "bilevel"),
     }
     for name, method in REPRODUCE.METHODS.items():
