@@ -30,7 +30,7 @@ from tqdm import tqdm
 import plots
 import runs
 from genotypes import Arch
-from ptnas import Record, SearchSettings
+from ptnas import Record, SearchSettings, SelectionSettings
 
 
 class Method(NamedTuple):
@@ -69,7 +69,7 @@ MAIN_METHODS = ("DARTS", "DARTS+PT", "DARTS+PT (fix α)")  # in Tables 3 and 4, 
 
 # The options that all results in a folder share
 SETTING = ("dataset", "data", "preset", "epochs", "batch_size", "channels", "layers", "image_size", "limit", "lr")
-SETTING += ("alpha_lr", "tune_epochs", "retrain")
+SETTING += ("alpha_lr", "tune_epochs", "metric", "retrain")
 
 
 class Case(NamedTuple):
@@ -146,11 +146,11 @@ class Study:
         option, value = method.search.split()
         search = {option: value, "space": case.space, **self.setting, "seed": case.seed, "keep_every": self.keep_every}
         search[option] = value  # and not what the setting has
-        tuning, others = search.pop("tune_epochs", None), search.pop("retrain", "")
+        tuning, metric, others = (search.pop(name, None) for name in ("tune_epochs", "metric", "retrain"))
         select = {"ckpt": supernet, "criterion": method.criterion, "tune_epochs": tuning if method.tuned else 0}
-        select |= {"seed": case.seed, "benchmark": self.benchmark, "alpha": method.alpha}
+        select |= {"seed": case.seed, "benchmark": self.benchmark, "alpha": method.alpha, "metric": metric}
         # By default with the data set, the preset and the image size of the search
-        retrain = [*list_options({"arch": genotype, "seed": case.seed}), *shlex.split(others)]
+        retrain = [*list_options({"arch": genotype, "seed": case.seed}), *shlex.split(others or "")]
         return (
             Job(trained, ["train_search.py", *list_options(search)]),
             Job(genotype, ["select.py", *list_options(select)], supernet),
@@ -525,6 +525,7 @@ def command(argv: Sequence[str] | None) -> None:
     methods.add_argument("--method", action="append", choices=(*METHODS, "all"), help=needed)
     methods.add_argument("--seeds", nargs="+", type=runs.whole(0), default=[0, 1, 2], help="0 1 2 by default")
     methods.add_argument("--tune-epochs", type=runs.whole(0), metavar="N", help="after every round of decisions")
+    runs.add_settings(methods, SelectionSettings, metric="what masks are judged by")
     methods.add_argument("--keep-every", type=runs.whole(1), metavar="N", help="snapshots; four by default on nb201")
     runs.add_data_options(methods)
     search = methods.add_argument_group("of the search")
