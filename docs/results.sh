@@ -23,8 +23,19 @@ python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-2??.pt -
     --save results/digits/fig1.png --resume
 
 # Table 4: NAS-Bench-201, on CIFAR-10 images
+python reproduce.py table4 --method DARTS --method DARTS+PT --method "DARTS+PT (untrained)" --method DARTS+random \
+    --metric accuracy --seeds 200 201 202 203 204 205 206 207 208 209 --dataset my_images --preset laptop --layers 5 \
+    --image-size 8 --limit 1000 --epochs 60 --folder results/my_images/fresh --jobs 2
 python reproduce.py table4 --method all --seeds 0 1 2 3 4 --dataset my_images --preset laptop --layers 5 \
     --image-size 8 --limit 1000 --epochs 60 --folder results/my_images/deep --jobs 2
+
+# Masks on more images
+python analyze.py fig1 --ckpt results/my_images/fresh/nb201-my_images-alpha-bilevel-20?.pt --edges 6 \
+    --images 500 2000 8000 --tune-epochs 0 --threads 1 --save results/my_images/fresh/masks.png --resume
+python analyze.py fig1 --ckpt results/my_images/fresh/nb201-my_images-epochs-0-20?.pt --edges 6 --images 2000 \
+    --tune-epochs 0 --threads 1 --save results/my_images/fresh/untrained.png --resume
+python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-2??.pt --edges 6 --images 1000 --tune-epochs 0 \
+    --threads 1 --save results/digits/masks.png --resume
 
 # Fig. 4 and 8: selecting during the search
 python reproduce.py fig4 --seeds 200 201 202 203 204 --keep-every 4 --folder results/digits
