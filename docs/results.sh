@@ -34,6 +34,12 @@ python analyze.py fig1 --ckpt results/my_images/fresh/nb201-my_images-alpha-bile
     --images 500 2000 8000 --tune-epochs 0 --threads 1 --save results/my_images/fresh/masks.png --resume
 python analyze.py fig1 --ckpt results/my_images/fresh/nb201-my_images-epochs-0-20?.pt --edges 6 --images 2000 \
     --tune-epochs 0 --threads 1 --save results/my_images/fresh/untrained.png --resume
+for seed in 200 201 202 203 204 205 206 207 208 209; do
+    python select.py --ckpt results/my_images/fresh/nb201-my_images-alpha-bilevel-$seed.pt --metric accuracy \
+        --tune-epochs 0 --seed $seed --threads 1 --save results/my_images/fresh/pt-tune0-$seed.json --resume
+    python select.py --ckpt results/my_images/fresh/nb201-my_images-alpha-bilevel-$seed.pt --metric accuracy \
+        --alpha fixed --seed $seed --threads 1 --save results/my_images/fresh/pt-frozen-$seed.json --resume
+done
 python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-2??.pt --edges 6 --images 1000 --tune-epochs 0 \
     --threads 1 --save results/digits/masks.png --resume
 
