@@ -15,7 +15,7 @@ from tests.conftest import ROOT, load_script
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "results.sh"]
 COMMAND = re.compile(r"(?:python|torchrun [^&|;]*?) ((?:tests/)?\w+\.py)\b([^&|;`]*)")
 BLOCK = re.compile(r"^ *```\w*\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
-VARIABLES = {"$space": "s2", "$dataset": "cifar10", "$name": "name"}  # of the loops in scale.md
+VARIABLES = {"$space": "s2", "$dataset": "cifar10", "$name": "name", "$seed": "0"}  # of the loops
 
 
 def find_commands(page):
