@@ -125,6 +125,7 @@ class Study:
         if "benchmark" in self.args:
             self.epochs = int(setting.get("epochs", preset["epochs"]))
             self.keep_every = self.keep_every or max(1, self.epochs // 4)
+        # Networks may be retrained with other options
         if self.setting and setting | {"retrain": ""} != self.setting | {"retrain": ""}:
             there, here = (shlex.join(list_options(each)) for each in (self.setting, setting))
             raise runs.UserError(f"{self.folder} has results of {there}, not of {here}: give another --folder")

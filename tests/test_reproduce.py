@@ -89,7 +89,8 @@ def write_network(path, error, top5=None, **changes):
 
 
 def test_table_3_searches_selects_and_retrains_what_is_missing(tmp_path, in_process, reproduce):
-    flags = ["--method", "DARTS", "--method", "SGAS", *FAST, "--layers", "3", "--space", "s2", "--alpha-lr", "0.125"]
+    flags = ["--method", "DARTS", "--method", "SGAS", *FAST, "--layers", "3", "--space", "s2"]
+    flags += ["--alpha-lr", "0.125", "--metric", "accuracy"]  # the preset has loss
     printed = reproduce("table3", "--run", *flags)
     assert sorted(in_process) == sorted(2 * list(SCRIPTS))
     content = json.loads((tmp_path / "table3.json").read_text())
@@ -117,6 +118,7 @@ def test_table_3_searches_selects_and_retrains_what_is_missing(tmp_path, in_proc
     network = torch.load(tmp_path / "s2-digits-darts-0.network.pt", weights_only=True)
     supernet = torch.load(tmp_path / "s2-digits-alpha-bilevel-0.pt", weights_only=True)
     assert (network["settings"]["channels"], supernet["settings"]["alpha_lr"]) == (6, 0.125)
+    assert json.loads((tmp_path / "s2-digits-darts-0.json").read_text())["metric"] == "accuracy"
 
 
 @pytest.mark.parametrize("flags", [["--epochs", "2"], ["--run", "--epochs", "1", "--lr", "0.1"], ["--run"]])
