@@ -183,22 +183,24 @@ def _mark_decision(axes: Axes, decision: dict, space: Space, cell_type: str) -> 
 
 
 def draw_ranks(figure: Figure, records: list[dict], rows: list[dict], metric: str, strength: str) -> None:
-    """Draws Fig. 1 and 7, one panel per edge, of twelve edges at most: the order of its operations by α, by masks, and
-    by the truth or else by `strength`. The strongest is on top; equals share a place. metric: "accuracy" or "loss"."""
+    """Draws Fig. 1 and 7, one panel per edge, of twelve edges at most: the order of its operations by α, by masks, by
+    `strength`, and by the truth if it is known. The strongest is on top; equals share a place. metric: "accuracy" or
+    "loss"."""
     shown = records[:12]
     columns = min(3, len(shown))
     figure.set_size_inches(0.6 + 3.9 * columns, 0.6 + 3 * -(-len(shown) // columns))
     panels = figure.subplots(-(-len(shown) // columns), columns, squeeze=False).ravel()
     several = len({record["supernet"] for record in records}) > 1
-    ways = [ALPHA, f"masks, by {metric}", TRUTH if TRUTH in records[0]["columns"] else strength]
+    ways = [way for way in (ALPHA, f"masks, by {metric}", strength, TRUTH) if way in records[0]["columns"]]
+    last = len(ways) - 1
     for axes, record in zip(panels, shown, strict=False):
         places = [record["columns"][way]["places"] for way in ways]
         for number, name in enumerate(record["operations"]):
             colour = f"C{number}"
-            axes.plot(range(3), [column[number] for column in places], color=colour, marker="o")
-            axes.text(2.08, places[2][number], name, color=colour, fontsize=8, va="center")
-        axes.set_xticks(range(3), [way.replace(", ", "\n") for way in ways], fontsize=8)
-        axes.set_xlim(-0.2, 3.1)
+            axes.plot(range(last + 1), [column[number] for column in places], color=colour, marker="o")
+            axes.text(last + 0.08, places[last][number], name, color=colour, fontsize=8, va="center")
+        axes.set_xticks(range(last + 1), [way.replace(", ", "\n").replace(" of", "\nof") for way in ways], fontsize=8)
+        axes.set_xlim(-0.2, last + 1.1)
         axes.set_yticks(range(len(places[0])), range(len(places[0]), 0, -1))
         title = f"{escape_name(Path(record['supernet']).stem)}\n" if several else ""
         title += f"{CELL_NAMES[record['cell']]}, edge {record['edge'][0]}→{record['edge'][1]}"
