@@ -320,9 +320,7 @@ def fig3(args: Namespace) -> None:
     per edge. Where an edge has several, their mean makes them one.
     """
     logs = args.logs or [Path("supernet.jsonl")]
-    curves, names = {str(log): read_log(log) for log in logs}, {str(log): name_search(log) for log in logs}
-    if len(set(names.values())) < len(names):
-        names = {log: Path(log).stem for log in names}
+    curves, names = {str(log): read_log(log) for log in logs}, name_searches(logs)
     rows = []
     for name, curve in curves.items():
         accuracies, gaps = ([record[key] for record in curve] for key in ("valid_accuracy", "skip_gap"))
@@ -333,12 +331,16 @@ def fig3(args: Namespace) -> None:
     save_figure(args.save, curves, lambda figure: plots.draw_gaps(figure, curves, names))
 
 
-def name_search(log: Path) -> str:
-    """Returns the space and the seed of a search, if its supernet is beside its log, otherwise the name of the log."""
-    if not log.with_suffix(".pt").exists():
-        return log.stem
-    settings = runs.load_search(log.with_suffix(".pt"))["settings"]
-    return f"{settings['space']}, seed {settings['seed']}"
+def name_searches(logs: Sequence[Path]) -> dict[str, str]:
+    """Returns a name for each log: its space, and the settings in which the searches differ. Without their supernets,
+    or if two have the same name, the names of the logs."""
+    checkpoints, stems = [log.with_suffix(".pt") for log in logs], {str(log): log.stem for log in logs}
+    if not all(checkpoint.exists() for checkpoint in checkpoints):
+        return stems
+    every = [runs.load_search(checkpoint)["settings"] for checkpoint in checkpoints]
+    differ = [name for name in every[0] if name != "space" and len({str(each.get(name)) for each in every}) > 1]
+    names = [", ".join([each["space"], *(f"{name} {each.get(name)}" for name in differ)]) for each in every]
+    return dict(zip(stems, names, strict=True)) if len(set(names)) == len(logs) else stems
 
 
 def read_log(path: Path) -> list[Record]:

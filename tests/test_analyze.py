@@ -304,6 +304,22 @@ def test_fig3_is_drawn_from_the_log_alone(folder, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[5].endswith(f"| {tau:.2f} |")
 
 
+def test_fig3_names_searches_by_the_settings_in_which_they_differ(tmp_path, monkeypatch):
+    logs, settings = (
+        [tmp_path / "a.jsonl", tmp_path / "b.jsonl"],
+        {"space": "s2", "layers": 3, "seed": 0, "limit": None},
+    )
+    assert list(ANALYZE.name_searches(logs).values()) == ["a", "b"]  # their supernets are not there
+    for log in logs:
+        log.with_suffix(".pt").touch()
+    searches = [settings, settings | {"layers": 8}]
+    monkeypatch.setattr(runs, "load_search", lambda path: {"settings": searches["ab".index(path.stem)]})
+    assert list(ANALYZE.name_searches(logs).values()) == ["s2, layers 3", "s2, layers 8"]
+    assert list(ANALYZE.name_searches(logs[:1]).values()) == ["s2"]
+    searches[1] = settings
+    assert list(ANALYZE.name_searches(logs).values()) == ["a", "b"]
+
+
 def test_table1_measures_before_and_after_every_shuffle(folder, tmp_path, capsys):
     path = folder / "nb201.pt"
     (tmp_path / "figure.resnet.pt").write_text("the ResNet of another table, which --resume must not find")
