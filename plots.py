@@ -60,7 +60,7 @@ AXES = {
     "round": "round of the selection",
     "tune_epochs": "epochs of tuning per round",
     "test_error": "true test error (%)",
-    "recovered": "accuracy that tuning recovers (points per round)",
+    "recovered": "accuracy recovered by tuning (points)",
     "valid_accuracy": "validation accuracy (%)",
 }
 CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell", "cell": "cell"}

@@ -12,6 +12,11 @@ python retrain.py --arch results/genotype.json --save results/network.pt --resum
 python reproduce.py table4 --method all --seeds 200 201 202 203 204 205 206 207 208 209 210 211 212 213 214 \
     --keep-every 4 --folder results/digits
 python reproduce.py fig9 --ckpt results/digits/nb201-digits-epochs-0-2??.pt --tune-epochs 0 --folder results/untrained
+python reproduce.py fig9 --ckpt results/digits/nb201-digits-alpha-bilevel-2??.pt --tune-epochs 0 --folder results/untuned
+for seed in 200 201 202 203 204 205 206 207 208 209 210 211 212 213 214; do
+    python select.py --ckpt results/digits/nb201-digits-alpha-bilevel-$seed.pt --alpha fixed --seed $seed --threads 1 \
+        --save results/digits/pt-frozen-$seed.json --resume
+done
 python reproduce.py table4 --layers 1 --seeds 200 201 202 203 204 205 206 207 208 209 210 211 212 213 214 \
     --folder results/small
 
@@ -21,11 +26,15 @@ python analyze.py fig1 --ckpt results/digits/nb201-digits-epochs-0-2??.pt \
     --save results/digits/curve.png --resume
 python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-2??.pt --edges 2 --tune-epochs 1 5 --threads 1 \
     --save results/digits/fig1.png --resume
+python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-20[0-4].pt --edges 1 --tune-epochs 1 20 \
+    --threads 1 --save results/digits/tune20.png --resume
+python analyze.py fig1 --ckpt results/my_images/fresh/nb201-my_images-alpha-bilevel-20?.pt --edges 1 --metric accuracy \
+    --tune-epochs 1 5 --threads 1 --save results/my_images/fresh/fig1.png --resume
 
 # Table 4: NAS-Bench-201, on CIFAR-10 images
-python reproduce.py table4 --method DARTS --method DARTS+PT --method "DARTS+PT (untrained)" --method DARTS+random \
-    --metric accuracy --seeds 200 201 202 203 204 205 206 207 208 209 --dataset my_images --preset laptop --layers 5 \
-    --image-size 8 --limit 1000 --epochs 60 --folder results/my_images/fresh --jobs 2
+python reproduce.py table4 --method DARTS --method DARTS+PT --method DARTS+PT-Mag --method "DARTS+PT (untrained)" \
+    --method DARTS+random --metric accuracy --seeds 200 201 202 203 204 205 206 207 208 209 --dataset my_images \
+    --preset laptop --layers 5 --image-size 8 --limit 1000 --epochs 60 --folder results/my_images/fresh --jobs 2
 python reproduce.py table4 --method all --seeds 0 1 2 3 4 --dataset my_images --preset laptop --layers 5 \
     --image-size 8 --limit 1000 --epochs 60 --folder results/my_images/deep --jobs 2
 
@@ -39,6 +48,8 @@ for seed in 200 201 202 203 204 205 206 207 208 209; do
         --tune-epochs 0 --seed $seed --threads 1 --save results/my_images/fresh/pt-tune0-$seed.json --resume
     python select.py --ckpt results/my_images/fresh/nb201-my_images-alpha-bilevel-$seed.pt --metric accuracy \
         --alpha fixed --seed $seed --threads 1 --save results/my_images/fresh/pt-frozen-$seed.json --resume
+    python select.py --ckpt results/my_images/fresh/nb201-my_images-alpha-bilevel-$seed.pt --metric loss \
+        --seed $seed --threads 1 --save results/my_images/fresh/pt-loss-$seed.json --resume
 done
 python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-2??.pt --edges 6 --images 1000 --tune-epochs 0 \
     --threads 1 --save results/digits/masks.png --resume
