@@ -28,8 +28,6 @@ python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-2??.pt -
     --save results/digits/fig1.png --resume
 python analyze.py fig1 --ckpt results/digits/nb201-digits-alpha-bilevel-20[0-4].pt --edges 1 --tune-epochs 1 20 \
     --threads 1 --save results/digits/tune20.png --resume
-python analyze.py fig1 --ckpt results/my_images/fresh/nb201-my_images-alpha-bilevel-20?.pt --edges 1 --metric accuracy \
-    --tune-epochs 1 5 --threads 1 --save results/my_images/fresh/fig1.png --resume
 
 # Table 4: NAS-Bench-201, on CIFAR-10 images
 python reproduce.py table4 --method DARTS --method DARTS+PT --method DARTS+PT-Mag --method "DARTS+PT (untrained)" \
