@@ -339,7 +339,8 @@ def name_searches(logs: Sequence[Path]) -> dict[str, str]:
         return stems
     every = [runs.load_search(checkpoint)["settings"] for checkpoint in checkpoints]
     differ = [name for name in every[0] if name != "space" and len({str(each.get(name)) for each in every}) > 1]
-    names = [", ".join([each["space"], *(f"{name} {each.get(name)}" for name in differ)]) for each in every]
+    texts = ([f"{name} {Path(str(each.get(name))).name}" for name in differ] for each in every)  # no whole paths
+    names = [", ".join([each["space"], *text]) for each, text in zip(every, texts, strict=True)]
     return dict(zip(stems, names, strict=True)) if len(set(names)) == len(logs) else stems
 
 

@@ -192,14 +192,14 @@ def draw_ranks(figure: Figure, records: list[dict], rows: list[dict], metric: st
     panels = figure.subplots(-(-len(shown) // columns), columns, squeeze=False).ravel()
     several = len({record["supernet"] for record in records}) > 1
     ways = [way for way in (ALPHA, f"masks, by {metric}", strength, TRUTH) if way in records[0]["columns"]]
-    last = len(ways) - 1
+    xs, last = range(len(ways)), len(ways) - 1
     for axes, record in zip(panels, shown, strict=False):
         places = [record["columns"][way]["places"] for way in ways]
         for number, name in enumerate(record["operations"]):
             colour = f"C{number}"
-            axes.plot(range(last + 1), [column[number] for column in places], color=colour, marker="o")
+            axes.plot(xs, [column[number] for column in places], color=colour, marker="o")
             axes.text(last + 0.08, places[last][number], name, color=colour, fontsize=8, va="center")
-        axes.set_xticks(range(last + 1), [way.replace(", ", "\n").replace(" of", "\nof") for way in ways], fontsize=8)
+        axes.set_xticks(xs, [way.replace(", ", "\n").replace(" of", "\nof") for way in ways], fontsize=8)
         axes.set_xlim(-0.2, last + 1.1)
         axes.set_yticks(range(len(places[0])), range(len(places[0]), 0, -1))
         title = f"{escape_name(Path(record['supernet']).stem)}\n" if several else ""

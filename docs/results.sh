@@ -1,7 +1,7 @@
 # The commands behind docs/results.md, under its titles. Run all of them from the project's folder with
 # `bash -e docs/results.sh`, or copy single lines. Give the same line again after a stop: what is finished is not
 # computed again.
-mkdir -p results/digits results/my_images
+mkdir -p results/digits results/my_images results/s2
 
 # The main job
 python train_search.py --space s2 --save results/supernet.pt --resume
@@ -67,7 +67,6 @@ python reproduce.py fig9 --ckpt results/digits/nb201-digits-alpha-bilevel-20[0-4
 
 # Fig. 3: the gap between α_skip and α_conv
 python analyze.py fig3 results/digits/nb201-digits-alpha-bilevel-2??.jsonl --save results/digits/fig3.png
-mkdir -p results/s2
 for seed in 0 1; do
     python train_search.py --alpha bilevel --space s2 --dataset my_images --preset paper --image-size 16 \
         --alpha-lr 0.0015 --keep-every 10 --seed $seed --threads 1 \

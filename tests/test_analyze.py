@@ -305,16 +305,14 @@ def test_fig3_is_drawn_from_the_log_alone(folder, tmp_path, capsys):
 
 
 def test_fig3_names_searches_by_the_settings_in_which_they_differ(tmp_path, monkeypatch):
-    logs, settings = (
-        [tmp_path / "a.jsonl", tmp_path / "b.jsonl"],
-        {"space": "s2", "layers": 3, "seed": 0, "limit": None},
-    )
+    logs = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    settings = {"space": "s2", "layers": 3, "dataset": "digits", "limit": None}
     assert list(ANALYZE.name_searches(logs).values()) == ["a", "b"]  # their supernets are not there
     for log in logs:
         log.with_suffix(".pt").touch()
-    searches = [settings, settings | {"layers": 8}]
+    searches = [settings, settings | {"layers": 8, "dataset": "/far/away/birds"}]
     monkeypatch.setattr(runs, "load_search", lambda path: {"settings": searches["ab".index(path.stem)]})
-    assert list(ANALYZE.name_searches(logs).values()) == ["s2, layers 3", "s2, layers 8"]
+    assert list(ANALYZE.name_searches(logs).values()) == ["s2, layers 3, dataset digits", "s2, layers 8, dataset birds"]
     assert list(ANALYZE.name_searches(logs[:1]).values()) == ["s2"]
     searches[1] = settings
     assert list(ANALYZE.name_searches(logs).values()) == ["a", "b"]

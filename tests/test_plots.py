@@ -56,8 +56,8 @@ def test_fig1_draws_the_orders_of_operations_and_names_them_by_the_last(last):
     figure = draw(plots.draw_ranks, [record] * 20, [], "loss", "strength")
     assert figure.get_suptitle().endswith("12 of 20 edges")
     panel = figure.axes[0]
-    orders = [[2, 0, 0], [1, 0, 2], [0, 2, 1]] if last == "strength" else [[2, 0, 1, 0], [1, 0, 0, 2], [0, 2, 2, 1]]
-    assert [list(line.get_ydata()) for line in panel.lines] == orders
+    lines = [[2, 0, 0], [1, 0, 2], [0, 2, 1]] if last == "strength" else [[2, 0, 1, 0], [1, 0, 0, 2], [0, 2, 2, 1]]
+    assert [list(line.get_ydata()) for line in panel.lines] == lines
     assert {text.get_text(): text.get_position()[1] for text in panel.texts} == dict(zip(names, (0, 2, 1), strict=True))
 
 
