@@ -67,12 +67,12 @@ python reproduce.py fig9 --ckpt results/digits/nb201-digits-alpha-bilevel-20[0-4
 
 # Fig. 3: the gap between α_skip and α_conv
 python analyze.py fig3 results/digits/nb201-digits-alpha-bilevel-2??.jsonl --save results/digits/fig3.png
-for seed in 0 1; do
+for seed in 0 1 2; do
     python train_search.py --alpha bilevel --space s2 --dataset my_images --preset paper --image-size 16 \
         --alpha-lr 0.0015 --keep-every 10 --seed $seed --threads 1 \
         --save results/s2/s2-my_images-alpha-bilevel-$seed.pt --resume
 done
-python analyze.py fig3 results/s2/s2-my_images-alpha-bilevel-[01].jsonl --save results/s2/fig3.png
+python analyze.py fig3 results/s2/s2-my_images-alpha-bilevel-[012].jsonl --save results/s2/fig3.png
 
 # Table 1: layers and edges change places
 python train_search.py --space s2 --seed 200 --threads 1 --save results/digits/s2-200.pt --resume
