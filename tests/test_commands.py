@@ -224,7 +224,8 @@ def test_an_untrained_supernet_is_selected_from_with_a_frozen_alpha(tmp_path, mo
 def test_the_three_commands_on_a_folder_of_images_with_odd_maps_never_mirrored(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     images, small = write_image_folder(tmp_path / "images", size=11, count=8), ["--epochs", "1", *SMALL]
-    assert train_search(["--space", "s1", "--dataset", "images", "--preset", "laptop", "--no-flip", *small]) == 0
+    search = ["--space", "s1", "--dataset", "images", "--preset", "laptop", "--layers", "3", "--image-size", "11"]
+    assert train_search([*search, "--no-flip", *small]) == 0
     assert select(["--ckpt", "supernet.pt", "--criterion", "magnitude", "--tune-epochs", "0", "--threads", "1"]) == 0
     found = json.loads((tmp_path / "genotype.json").read_text())
     assert (found["dataset"], found["image_size"], found["preset"]) == (str(images), 11, "laptop")
@@ -261,6 +262,8 @@ def test_presets_give_the_papers_settings_and_fit_the_settings():
     assert runs.get_preset("search", None, "cifar10", "nb201") == ("paper", {"layers": 5, "epochs": 100})
     assert runs.get_preset("retrain", None, "cifar100", "s3") == ("paper", {"layers": 8, "channels": 16})
     assert runs.get_preset("retrain", None, "svhn", "darts") == ("paper", {})
+    depth = {name: runs.get_preset("search", "laptop", name, "s2")[1].get("layers") for name in ("digits", "images")}
+    assert depth == {"digits": 3, "images": None}, "on images S1-S4 have the paper's eight cells"
     wanted = {"layers": 5, "channels": 16, "epochs": 200, "batch_size": 256, "nesterov": True, "weight_decay": 5e-4}
     assert wanted.items() <= runs.get_preset("retrain", None, "imagenet16-120", "nb201")[1].items()
     for command, settings in (("search", ptnas.SearchSettings), ("retrain", ptnas.RetrainSettings)):
