@@ -73,6 +73,10 @@ for seed in 0 1 2; do
         --save results/s2/s2-my_images-alpha-bilevel-$seed.pt --resume
 done
 python analyze.py fig3 results/s2/s2-my_images-alpha-bilevel-[012].jsonl --save results/s2/fig3.png
+python select.py --ckpt results/s2/s2-my_images-alpha-bilevel-0.pt --criterion magnitude --tune-epochs 0 --seed 0 \
+    --threads 1 --save results/s2/s2-my_images-darts-0.json --resume
+python select.py --ckpt results/s2/s2-my_images-alpha-bilevel-0.pt --tune-epochs 1 --seed 0 --threads 1 \
+    --save results/s2/s2-my_images-darts-pt-0.json --resume
 
 # Table 1: layers and edges change places
 python train_search.py --space s2 --seed 200 --threads 1 --save results/digits/s2-200.pt --resume
