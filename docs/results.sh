@@ -1,7 +1,7 @@
 # The commands behind docs/results.md, under its titles. Run all of them from the project's folder with
 # `bash -e docs/results.sh`, or copy single lines. Give the same line again after a stop: what is finished is not
 # computed again.
-mkdir -p results/digits results/my_images results/s2
+mkdir -p results/digits results/my_images results/s2 results/laptop
 
 # The main job
 python train_search.py --space s2 --save results/supernet.pt --resume
@@ -77,6 +77,14 @@ python select.py --ckpt results/s2/s2-my_images-alpha-bilevel-0.pt --criterion m
     --threads 1 --save results/s2/s2-my_images-darts-0.json --resume
 python select.py --ckpt results/s2/s2-my_images-alpha-bilevel-0.pt --tune-epochs 1 --seed 0 --threads 1 \
     --save results/s2/s2-my_images-darts-pt-0.json --resume
+for seed in 200 201 202 203 204 205 206; do
+    python train_search.py --alpha bilevel --space s2 --dataset my_images --preset laptop --seed $seed --threads 1 \
+        --save results/laptop/s2-my_images-alpha-bilevel-$seed.pt --resume
+    python select.py --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --criterion magnitude --tune-epochs 0 \
+        --seed $seed --threads 1 --save results/laptop/s2-my_images-darts-$seed.json --resume
+    python select.py --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --seed $seed --threads 1 \
+        --save results/laptop/s2-my_images-darts-pt-$seed.json --resume
+done
 
 # Table 1: layers and edges change places
 python train_search.py --space s2 --seed 200 --threads 1 --save results/digits/s2-200.pt --resume
