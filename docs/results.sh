@@ -77,7 +77,7 @@ python select.py --ckpt results/s2/s2-my_images-alpha-bilevel-0.pt --criterion m
     --threads 1 --save results/s2/s2-my_images-darts-0.json --resume
 python select.py --ckpt results/s2/s2-my_images-alpha-bilevel-0.pt --tune-epochs 1 --seed 0 --threads 1 \
     --save results/s2/s2-my_images-darts-pt-0.json --resume
-for seed in 200 201 202 203 204 205 206; do
+for seed in 200 201 202 203 204 205 206 207 208; do
     python train_search.py --alpha bilevel --space s2 --dataset my_images --preset laptop --seed $seed --threads 1 \
         --save results/laptop/s2-my_images-alpha-bilevel-$seed.pt --resume
     python select.py --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --criterion magnitude --tune-epochs 0 \
