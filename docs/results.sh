@@ -94,13 +94,6 @@ python train_search.py --space s2 --dataset my_images --preset laptop --layers 3
 python analyze.py table1 --ckpt results/my_images/s2-200.pt --shuffles 30 --threads 1 \
     --save results/my_images/table1.png --resume
 
-# S1-S4 with three cells
-python reproduce.py table3 --run --folder results/digits
-python reproduce.py table3 --run --dataset my_images --preset laptop --layers 3 --epochs 12 --lr 0.1 --alpha-lr 0.003 \
-    --image-size 16 --folder results/my_images/s1-s4 --jobs 2
-python analyze.py fig2 --ckpt results/digits/s2-200.pt --tune-epochs 1 --repeats 3 --threads 1 \
-    --save results/digits/fig2.png --resume
-
 # Your own images: a trial
 python train_search.py --space s2 --dataset my_images --preset laptop --layers 3 --epochs 12 --lr 0.1 --alpha-lr 0.003 \
     --image-size 20 --threads 1 --save results/my_images/supernet.pt --resume
