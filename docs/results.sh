@@ -77,25 +77,37 @@ python select.py --ckpt results/s2/s2-my_images-alpha-bilevel-0.pt --criterion m
     --threads 1 --save results/s2/s2-my_images-darts-0.json --resume
 python select.py --ckpt results/s2/s2-my_images-alpha-bilevel-0.pt --tune-epochs 1 --seed 0 --threads 1 \
     --save results/s2/s2-my_images-darts-pt-0.json --resume
-for seed in 200 201 202 203 204 205 206 207 208; do
+for seed in 200 201 202 203 204 205 206 207 208 209; do
     python train_search.py --alpha bilevel --space s2 --dataset my_images --preset laptop --seed $seed --threads 1 \
         --save results/laptop/s2-my_images-alpha-bilevel-$seed.pt --resume
     python select.py --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --criterion magnitude --tune-epochs 0 \
         --seed $seed --threads 1 --save results/laptop/s2-my_images-darts-$seed.json --resume
     python select.py --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --seed $seed --threads 1 \
         --save results/laptop/s2-my_images-darts-pt-$seed.json --resume
+    python select.py --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --criterion magnitude --seed $seed \
+        --threads 1 --save results/laptop/s2-my_images-darts-pt-mag-$seed.json --resume
+done
+for seed in 200 201 202; do
+    python train_search.py --alpha bilevel --space s2 --dataset my_images --preset laptop --layers 3 --seed $seed \
+        --threads 1 --save results/laptop/s2-my_images-layers-3-$seed.pt --resume
+    python train_search.py --alpha bilevel --space s2 --dataset my_images --preset laptop --layers 5 --seed $seed \
+        --threads 1 --save results/laptop/s2-my_images-layers-5-$seed.pt --resume
 done
 
+# What follows needs the supernets and selections of the section above
+
+# Fig. 6: validation accuracy during the selection
+python reproduce.py fig6 results/laptop/s2-my_images-darts-pt-20?.jsonl results/laptop/s2-my_images-darts-pt-mag-20?.jsonl \
+    --save results/laptop/fig6.png
+
 # Table 1: layers and edges change places
-python train_search.py --space s2 --seed 200 --threads 1 --save results/digits/s2-200.pt --resume
-python analyze.py table1 --ckpt results/digits/s2-200.pt --shuffles 30 --threads 1 --save results/digits/table1.png --resume
-python train_search.py --space s2 --dataset my_images --preset laptop --layers 3 --epochs 12 --lr 0.1 --alpha-lr 0.003 \
-    --seed 200 --threads 1 --save results/my_images/s2-200.pt --resume
-python analyze.py table1 --ckpt results/my_images/s2-200.pt --shuffles 30 --threads 1 \
-    --save results/my_images/table1.png --resume
+python analyze.py table1 --ckpt results/laptop/s2-my_images-alpha-bilevel-200.pt --shuffles 30 --threads 1 \
+    --save results/laptop/table1.png --resume
+
+# Cells
+python analyze.py cells results/laptop/s2-my_images-darts-200.json results/laptop/s2-my_images-darts-pt-200.json \
+    --save results/laptop/cells.png
 
 # Your own images: a trial
-python train_search.py --space s2 --dataset my_images --preset laptop --layers 3 --epochs 12 --lr 0.1 --alpha-lr 0.003 \
-    --image-size 20 --threads 1 --save results/my_images/supernet.pt --resume
-python select.py --ckpt results/my_images/supernet.pt --threads 1 --save results/my_images/genotype.json --resume
-python retrain.py --arch results/my_images/genotype.json --threads 1 --save results/my_images/network.pt --resume
+python retrain.py --arch results/laptop/s2-my_images-darts-pt-200.json --seed 200 --threads 1 \
+    --save results/laptop/network.pt --resume

@@ -72,7 +72,7 @@ def test_the_list_of_commands_has_the_titles_of_the_results_page_and_each_can_be
     assert len(titles) > 8
     assert set(titles) <= set(re.findall(r"^## (.+)$", page, re.MULTILINE))
     for name, words in find_commands(ROOT / "docs" / "results.sh"):
-        assert "--resume" in words or name == "reproduce.py" or words[0] == "fig3", "fig3 takes seconds"
+        assert "--resume" in words or name == "reproduce.py" or words[0] in ("fig3", "cells"), "they take seconds"
 
 
 def test_a_criterion_of_your_own_selects_as_the_page_shows(folder, capsys):
