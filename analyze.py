@@ -412,7 +412,9 @@ class Staged(nn.Module):
         stages = [[layer(channels, channels) for _ in range(layers)]]
         for width in (2 * channels, 4 * channels):
             if kind == "ResNet":
-                shortcut = Conv2dNormActivation(width // 2, width, 1, stride=2, activation_layer=None)
+                # not one 1x1 convolution of stride 2: on AVX2, PyTorch 2.14 writes past its memory below 8 channels
+                convolve = Conv2dNormActivation(width // 2, width, 1, activation_layer=None)
+                shortcut = nn.Sequential(nn.MaxPool2d(1, stride=2), convolve)
                 first = BasicBlock(width // 2, width, stride=2, downsample=shortcut)
             else:
                 first = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), Conv2dNormActivation(width // 2, width))
