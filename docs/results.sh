@@ -57,10 +57,6 @@ python reproduce.py fig4 --seeds 200 201 202 203 204 --keep-every 4 --folder res
 python reproduce.py fig4 --seeds 0 1 2 3 4 --dataset my_images --preset laptop --layers 5 --image-size 8 \
     --limit 1000 --epochs 60 --folder results/my_images/deep --jobs 2
 
-# Fig. 6: validation accuracy during the selection
-python reproduce.py fig6 results/digits/nb201-digits-darts-pt-2??.jsonl \
-    results/digits/nb201-digits-darts-pt-mag-2??.jsonl --save results/digits/fig6.png
-
 # Fig. 9: how much tuning
 python reproduce.py fig9 --ckpt results/digits/nb201-digits-alpha-bilevel-20[0-4].pt --tune-epochs 0 1 2 5 10 30 \
     --folder results/tuning
@@ -97,6 +93,8 @@ done
 # What follows needs the supernets and selections of the section above
 
 # Fig. 6: validation accuracy during the selection
+python reproduce.py fig6 results/digits/nb201-digits-darts-pt-2??.jsonl \
+    results/digits/nb201-digits-darts-pt-mag-2??.jsonl --save results/digits/fig6.png
 python reproduce.py fig6 results/laptop/s2-my_images-darts-pt-20?.jsonl results/laptop/s2-my_images-darts-pt-mag-20?.jsonl \
     --save results/laptop/fig6.png
 
