@@ -61,6 +61,13 @@ python reproduce.py fig4 --seeds 0 1 2 3 4 --dataset my_images --preset laptop -
 python reproduce.py fig9 --ckpt results/digits/nb201-digits-alpha-bilevel-20[0-4].pt --tune-epochs 0 1 2 5 10 30 \
     --folder results/tuning
 
+# Table 3: S2, on CIFAR-10 images
+python reproduce.py table3 --run --space s2 --dataset my_images --preset laptop --method DARTS --method DARTS+PT \
+    --seeds 200 201 202 203 204 205 206 207 208 209 --retrain "--layers 5 --channels 8 --epochs 40" \
+    --folder results/laptop --jobs 2
+
+# What follows needs the supernets and cells of the section above
+
 # Fig. 3: the gap between α_skip and α_conv
 python analyze.py fig3 results/digits/nb201-digits-alpha-bilevel-2??.jsonl --save results/digits/fig3.png
 for seed in 0 1 2; do
@@ -73,16 +80,6 @@ python select.py --ckpt results/s2/s2-my_images-alpha-bilevel-0.pt --criterion m
     --threads 1 --save results/s2/s2-my_images-darts-0.json --resume
 python select.py --ckpt results/s2/s2-my_images-alpha-bilevel-0.pt --tune-epochs 1 --seed 0 --threads 1 \
     --save results/s2/s2-my_images-darts-pt-0.json --resume
-for seed in 200 201 202 203 204 205 206 207 208 209; do
-    python train_search.py --alpha bilevel --space s2 --dataset my_images --preset laptop --seed $seed --threads 1 \
-        --save results/laptop/s2-my_images-alpha-bilevel-$seed.pt --resume
-    python select.py --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --criterion magnitude --tune-epochs 0 \
-        --seed $seed --threads 1 --save results/laptop/s2-my_images-darts-$seed.json --resume
-    python select.py --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --seed $seed --threads 1 \
-        --save results/laptop/s2-my_images-darts-pt-$seed.json --resume
-    python select.py --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --criterion magnitude --seed $seed \
-        --threads 1 --save results/laptop/s2-my_images-darts-pt-mag-$seed.json --resume
-done
 for seed in 200 201 202; do
     python train_search.py --alpha bilevel --space s2 --dataset my_images --preset laptop --layers 3 --seed $seed \
         --threads 1 --save results/laptop/s2-my_images-layers-3-$seed.pt --resume
@@ -90,11 +87,13 @@ for seed in 200 201 202; do
         --threads 1 --save results/laptop/s2-my_images-layers-5-$seed.pt --resume
 done
 
-# What follows needs the supernets and selections of the section above
-
 # Fig. 6: validation accuracy during the selection
 python reproduce.py fig6 results/digits/nb201-digits-darts-pt-2??.jsonl \
     results/digits/nb201-digits-darts-pt-mag-2??.jsonl --save results/digits/fig6.png
+for seed in 200 201 202 203 204 205 206 207 208 209; do
+    python select.py --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --criterion magnitude --seed $seed \
+        --threads 1 --save results/laptop/s2-my_images-darts-pt-mag-$seed.json --resume
+done
 python reproduce.py fig6 results/laptop/s2-my_images-darts-pt-20?.jsonl results/laptop/s2-my_images-darts-pt-mag-20?.jsonl \
     --save results/laptop/fig6.png
 
