@@ -63,7 +63,7 @@ python reproduce.py fig9 --ckpt results/digits/nb201-digits-alpha-bilevel-20[0-4
 
 # Table 3: S2, on CIFAR-10 images
 python reproduce.py table3 --run --space s2 --dataset my_images --preset laptop --method DARTS --method DARTS+PT \
-    --method DARTS+random --seeds 200 201 202 203 204 205 206 207 208 209 \
+    --method DARTS+random --method "DARTS+PT (untrained)" --seeds 200 201 202 203 204 205 206 207 208 209 \
     --retrain "--layers 5 --channels 8 --epochs 40" --folder results/laptop --jobs 2
 for seed in 200 201 202 203 204 205 206 207 208 209; do
     sed s/skip_connect/sep_conv_3x3/g results/laptop/s2-my_images-darts-$seed.json \
