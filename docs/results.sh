@@ -90,7 +90,18 @@ print(f"ResNet-14, seed {seed}: test error {last['test_error']:.2f}%")
 END
 done
 
-# What follows needs the supernets and cells of the section above
+# Table 3: S4, on CIFAR-10 images
+python reproduce.py table3 --run --space s4 --dataset my_images --preset laptop --method DARTS --method DARTS+PT \
+    --method DARTS+random --seeds 200 201 --retrain "--layers 5 --channels 8 --epochs 40" --folder results/laptop \
+    --jobs 2
+for seed in 200 201; do
+    sed s/noise/sep_conv_3x3/g results/laptop/s4-my_images-darts-$seed.json \
+        > results/laptop/s4-my_images-conv-$seed.json
+    python retrain.py --arch results/laptop/s4-my_images-conv-$seed.json --layers 5 --channels 8 --epochs 40 \
+        --seed $seed --threads 1 --save results/laptop/s4-my_images-conv-$seed.network.pt --resume
+done
+
+# What follows needs the supernets and cells of S2 above
 
 # Fig. 3: the gap between α_skip and α_conv
 python analyze.py fig3 results/digits/nb201-digits-alpha-bilevel-2??.jsonl --save results/digits/fig3.png
