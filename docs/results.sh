@@ -103,6 +103,14 @@ done
 
 # What follows needs the supernets and cells of S2 above
 
+# Fig. 2: what α prefers on S2, and what is stronger
+for seed in 200 201 202; do
+    python analyze.py fig2 --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --tune-epochs 1 --repeats 2 \
+        --threads 1 --save results/laptop/fig2-normal-$seed.png --resume
+    python analyze.py fig2 --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --cell reduce --tune-epochs 1 \
+        --repeats 2 --threads 1 --save results/laptop/fig2-reduce-$seed.png --resume
+done
+
 # Fig. 3: the gap between α_skip and α_conv
 python analyze.py fig3 results/digits/nb201-digits-alpha-bilevel-2??.jsonl --save results/digits/fig3.png
 for seed in 0 1 2; do
