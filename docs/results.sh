@@ -101,6 +101,16 @@ for seed in 200 201; do
         --seed $seed --threads 1 --save results/laptop/s4-my_images-conv-$seed.network.pt --resume
 done
 
+# Table 3: S1 and S3, what is chosen
+for space in s1 s3; do
+    python train_search.py --alpha bilevel --space $space --dataset my_images --preset laptop --seed 200 --threads 1 \
+        --save results/laptop/$space-my_images-alpha-bilevel-200.pt --resume
+    python select.py --ckpt results/laptop/$space-my_images-alpha-bilevel-200.pt --criterion magnitude --tune-epochs 0 \
+        --seed 200 --threads 1 --save results/laptop/$space-my_images-darts-200.json --resume
+    python select.py --ckpt results/laptop/$space-my_images-alpha-bilevel-200.pt --seed 200 --threads 1 \
+        --save results/laptop/$space-my_images-darts-pt-200.json --resume
+done
+
 # What follows needs the supernets and cells of S2 above
 
 # Fig. 2: what α prefers on S2, and what is stronger
