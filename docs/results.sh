@@ -61,15 +61,22 @@ python reproduce.py fig4 --seeds 0 1 2 3 4 --dataset my_images --preset laptop -
 python reproduce.py fig9 --ckpt results/digits/nb201-digits-alpha-bilevel-20[0-4].pt --tune-epochs 0 1 2 5 10 30 \
     --folder results/tuning
 
-# Table 3: S2, on CIFAR-10 images
+# Table 3: S2 and S4, on CIFAR-10 images
 python reproduce.py table3 --run --space s2 --dataset my_images --preset laptop --method DARTS --method DARTS+PT \
     --method DARTS+random --method "DARTS+PT (untrained)" --seeds 200 201 202 203 204 205 206 207 208 209 \
     --retrain "--layers 5 --channels 8 --epochs 40" --folder results/laptop --jobs 2
+python reproduce.py table3 --run --space s4 --dataset my_images --preset laptop --method DARTS --method DARTS+PT \
+    --method DARTS+random --seeds 200 201 202 203 204 205 206 207 208 209 \
+    --retrain "--layers 5 --channels 8 --epochs 40" --folder results/laptop --jobs 2
+for space in s2 s4; do
+    for seed in 200 201 202 203 204 205 206 207 208 209; do
+        sed -E "s/skip_connect|noise/sep_conv_3x3/g" results/laptop/$space-my_images-darts-$seed.json \
+            > results/laptop/$space-my_images-conv-$seed.json
+        python retrain.py --arch results/laptop/$space-my_images-conv-$seed.json --layers 5 --channels 8 --epochs 40 \
+            --seed $seed --threads 1 --save results/laptop/$space-my_images-conv-$seed.network.pt --resume
+    done
+done
 for seed in 200 201 202 203 204 205 206 207 208 209; do
-    sed s/skip_connect/sep_conv_3x3/g results/laptop/s2-my_images-darts-$seed.json \
-        > results/laptop/s2-my_images-conv-$seed.json
-    python retrain.py --arch results/laptop/s2-my_images-conv-$seed.json --layers 5 --channels 8 --epochs 40 \
-        --seed $seed --threads 1 --save results/laptop/s2-my_images-conv-$seed.network.pt --resume
     python - $seed <<'END'  # a ResNet, trained as the cells
 import sys
 from pathlib import Path
@@ -88,17 +95,6 @@ training = ptnas.Training(analyze.Staged("ResNet", 2, 8, len(data.classes), data
 *_, last = ptnas.retrain(training, data.train, data.test)
 print(f"ResNet-14, seed {seed}: test error {last['test_error']:.2f}%")
 END
-done
-
-# Table 3: S4, on CIFAR-10 images
-python reproduce.py table3 --run --space s4 --dataset my_images --preset laptop --method DARTS --method DARTS+PT \
-    --method DARTS+random --seeds 200 201 --retrain "--layers 5 --channels 8 --epochs 40" --folder results/laptop \
-    --jobs 2
-for seed in 200 201; do
-    sed s/noise/sep_conv_3x3/g results/laptop/s4-my_images-darts-$seed.json \
-        > results/laptop/s4-my_images-conv-$seed.json
-    python retrain.py --arch results/laptop/s4-my_images-conv-$seed.json --layers 5 --channels 8 --epochs 40 \
-        --seed $seed --threads 1 --save results/laptop/s4-my_images-conv-$seed.network.pt --resume
 done
 
 # Table 3: S1 and S3, what is chosen
@@ -139,6 +135,8 @@ for seed in 200 201 202; do
     python train_search.py --alpha bilevel --space s2 --dataset my_images --preset laptop --layers 5 --seed $seed \
         --threads 1 --save results/laptop/s2-my_images-layers-5-$seed.pt --resume
 done
+python analyze.py fig3 results/laptop/s2-my_images-alpha-bilevel-20?.jsonl \
+    results/laptop/s2-my_images-layers-?-20?.jsonl --save results/laptop/fig3.png
 
 # Fig. 6: validation accuracy during the selection
 python reproduce.py fig6 results/digits/nb201-digits-darts-pt-2??.jsonl \
