@@ -40,6 +40,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, get_args, get_origin, get_type_hints
 
 import torch
@@ -392,9 +393,20 @@ def set_up_worker(_: int) -> None:
     """Makes a worker that reads images ignore SIGINT and end on SIGTERM. It ends with status 0: PyTorch would report
     another one, even if the main process got the same signal a moment later."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, end_worker)
     if not multiprocessing.parent_process().is_alive():  # nobody else would end this worker
         os._exit(0)
+
+
+def end_worker(_: int, frame: FrameType | None) -> None:
+    """Ends this worker; if it may hold a lock that it shares with the main process, which would then wait for that lock
+    forever, a moment later."""
+    while frame and frame.f_globals.get("__name__") != "multiprocessing.synchronize":
+        frame = frame.f_back
+    if frame is None:
+        os._exit(0)
+    signal.signal(signal.SIGALRM, end_worker)
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
 
 
 def note(text: str) -> None:

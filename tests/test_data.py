@@ -610,6 +610,26 @@ def test_a_signal_to_all_processes_while_images_load_ends_in_one_line(tmp_path, 
         assert told.startswith(f"train_search.py: stopped by {number.name}; to go on: ")
 
 
+def look_slowly(done, looking):
+    """Looks whether it is done, as a worker of PyTorch does, but holds the lock of the event for a second."""
+    runs.set_up_worker(0)
+    done._flag = Mock(acquire=lambda _: looking.set() or time.sleep(1))
+    done.is_set()
+    time.sleep(60)
+
+
+def test_a_worker_that_ends_leaves_no_lock_behind():
+    context = multiprocessing.get_context("spawn")
+    done, looking = context.Event(), context.Event()
+    worker = context.Process(target=look_slowly, args=(done, looking), daemon=True)
+    worker.start()
+    assert looking.wait(60)
+    worker.terminate()
+    free = done._cond.acquire(timeout=20)
+    worker.join(20)
+    assert (free, worker.exitcode) == (True, 0)
+
+
 def test_a_signal_ends_the_workers_before_another_signal_is_heard():
     worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,), daemon=True)
     worker.start()
