@@ -63,7 +63,8 @@ python reproduce.py fig9 --ckpt results/digits/nb201-digits-alpha-bilevel-20[0-4
 
 # Table 3: S2 and S4, on CIFAR-10 images
 python reproduce.py table3 --run --space s2 --dataset my_images --preset laptop --method DARTS --method DARTS+PT \
-    --method DARTS+random --method "DARTS+PT (untrained)" --seeds 200 201 202 203 204 205 206 207 208 209 \
+    --method DARTS+PT-Mag --method DARTS+random --method "DARTS+PT (untrained)" \
+    --seeds 200 201 202 203 204 205 206 207 208 209 \
     --retrain "--layers 5 --channels 8 --epochs 40" --folder results/laptop --jobs 2
 python reproduce.py table3 --run --space s4 --dataset my_images --preset laptop --method DARTS --method DARTS+PT \
     --method DARTS+random --seeds 200 201 202 203 204 205 206 207 208 209 \
@@ -141,10 +142,6 @@ python analyze.py fig3 results/laptop/s2-my_images-alpha-bilevel-20?.jsonl \
 # Fig. 6: validation accuracy during the selection
 python reproduce.py fig6 results/digits/nb201-digits-darts-pt-2??.jsonl \
     results/digits/nb201-digits-darts-pt-mag-2??.jsonl --save results/digits/fig6.png
-for seed in 200 201 202 203 204 205 206 207 208 209; do
-    python select.py --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --criterion magnitude --seed $seed \
-        --threads 1 --save results/laptop/s2-my_images-darts-pt-mag-$seed.json --resume
-done
 python reproduce.py fig6 results/laptop/s2-my_images-darts-pt-20?.jsonl results/laptop/s2-my_images-darts-pt-mag-20?.jsonl \
     --save results/laptop/fig6.png
 
