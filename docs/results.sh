@@ -144,6 +144,10 @@ python reproduce.py fig6 results/digits/nb201-digits-darts-pt-2??.jsonl \
     results/digits/nb201-digits-darts-pt-mag-2??.jsonl --save results/digits/fig6.png
 python reproduce.py fig6 results/laptop/s2-my_images-darts-pt-20?.jsonl results/laptop/s2-my_images-darts-pt-mag-20?.jsonl \
     --save results/laptop/fig6.png
+python select.py --ckpt results/laptop/s2-my_images-alpha-bilevel-200.pt --tune-epochs 5 --seed 200 --threads 1 \
+    --save results/laptop/five-pt-200.json --resume
+python select.py --ckpt results/laptop/s2-my_images-alpha-bilevel-200.pt --criterion magnitude --tune-epochs 5 \
+    --seed 200 --threads 1 --save results/laptop/five-mag-200.json --resume
 
 # Table 1: layers and edges change places
 python analyze.py table1 --ckpt results/laptop/s2-my_images-alpha-bilevel-200.pt --shuffles 30 --threads 1 \
