@@ -63,7 +63,7 @@ python reproduce.py fig9 --ckpt results/digits/nb201-digits-alpha-bilevel-20[0-4
 
 # Table 3: S2 and S4, on CIFAR-10 images
 python reproduce.py table3 --run --space s2 --dataset my_images --preset laptop --method DARTS --method DARTS+PT \
-    --method DARTS+PT-Mag --method DARTS+random --method "DARTS+PT (untrained)" \
+    --method "DARTS+PT (fix α)" --method DARTS+PT-Mag --method DARTS+random --method "DARTS+PT (untrained)" \
     --seeds 200 201 202 203 204 205 206 207 208 209 \
     --retrain "--layers 5 --channels 8 --epochs 40" --folder results/laptop --jobs 2
 python reproduce.py table3 --run --space s4 --dataset my_images --preset laptop --method DARTS --method DARTS+PT \
@@ -136,6 +136,8 @@ for seed in 200 201 202; do
     python train_search.py --alpha bilevel --space s2 --dataset my_images --preset laptop --layers 5 --seed $seed \
         --threads 1 --save results/laptop/s2-my_images-layers-5-$seed.pt --resume
 done
+python train_search.py --alpha bilevel --space s2 --dataset my_images --preset laptop --alpha-lr 0.0003 --seed 200 \
+    --threads 1 --save results/laptop/s2-my_images-rate-200.pt --resume
 python analyze.py fig3 results/laptop/s2-my_images-alpha-bilevel-20?.jsonl \
     results/laptop/s2-my_images-layers-?-20?.jsonl --save results/laptop/fig3.png
 
