@@ -399,8 +399,8 @@ def set_up_worker(_: int) -> None:
 
 
 def end_worker(_: int, frame: FrameType | None) -> None:
-    """Ends this worker; if it may hold a lock that it shares with the main process, which would then wait for that lock
-    forever, a moment later."""
+    """Ends this worker. While it may hold a lock that it shares with the main process, it waits a moment: else the main
+    process would wait for that lock forever."""
     while frame and frame.f_globals.get("__name__") != "multiprocessing.synchronize":
         frame = frame.f_back
     if frame is None:
