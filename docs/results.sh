@@ -67,7 +67,7 @@ python reproduce.py table3 --run --space s2 --dataset my_images --preset laptop 
     --seeds 200 201 202 203 204 205 206 207 208 209 \
     --retrain "--layers 5 --channels 8 --epochs 40" --folder results/laptop --jobs 2
 python reproduce.py table3 --run --space s4 --dataset my_images --preset laptop --method DARTS --method DARTS+PT \
-    --method DARTS+random --seeds 200 201 202 203 204 205 206 207 208 209 \
+    --method DARTS+random --method "DARTS+PT (untrained)" --seeds 200 201 202 203 204 205 206 207 208 209 \
     --retrain "--layers 5 --channels 8 --epochs 40" --folder results/laptop --jobs 2
 for space in s2 s4; do
     for seed in 200 201 202 203 204 205 206 207 208 209; do
@@ -76,6 +76,11 @@ for space in s2 s4; do
         python retrain.py --arch results/laptop/$space-my_images-conv-$seed.json --layers 5 --channels 8 --epochs 40 \
             --seed $seed --threads 1 --save results/laptop/$space-my_images-conv-$seed.network.pt --resume
     done
+done
+for seed in 200 201 202 203 204 205 206 207 208 209; do
+    sed "s/skip_connect/sep_conv_3x3/g" results/laptop/s2-my_images-darts-pt-$seed.json > results/laptop/ptconv-$seed.json
+    python retrain.py --arch results/laptop/ptconv-$seed.json --layers 5 --channels 8 --epochs 40 --seed $seed \
+        --threads 1 --save results/laptop/ptconv-$seed.network.pt --resume
 done
 for seed in 200 201 202 203 204 205 206 207 208 209; do
     python - $seed <<'END'  # a ResNet, trained as the cells
@@ -117,6 +122,8 @@ for seed in 200 201 202; do
     python analyze.py fig2 --ckpt results/laptop/s2-my_images-alpha-bilevel-$seed.pt --cell reduce --tune-epochs 1 \
         --repeats 2 --threads 1 --save results/laptop/fig2-reduce-$seed.png --resume
 done
+python analyze.py fig2 --ckpt results/laptop/s2-my_images-alpha-bilevel-200.pt --cell reduce --tune-epochs 5 \
+    --repeats 1 --threads 1 --save results/laptop/fig2-five-reduce-200.png --resume
 
 # Fig. 3: the gap between α_skip and α_conv
 python analyze.py fig3 results/digits/nb201-digits-alpha-bilevel-2??.jsonl --save results/digits/fig3.png
